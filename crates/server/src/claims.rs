@@ -1,8 +1,8 @@
-//! What of the host a virga has to itself, so that several keep apart: the name of its control groups, the user ids of its instances,
-//! and, where functions go out, their addresses and the interface of the way out.
+//! Claims of host resources, by which several instances of virga on one host stay apart: the name of the control groups,
+//! the user ids of instances, and for outbound network their addresses and interface.
 //!
-//! Each running virga has a file that says what it holds, and a lock on that file, which the kernel lets go of when virga ends, however
-//! it does. Whoever starts looks at all of them, and changes them, under one lock for all.
+//! Each running virga has a claim file with a lock on it, which the kernel releases when the process ends for any
+//! reason. A starting virga reads and changes the claim files under one common lock.
 
 mod choice;
 
@@ -20,10 +20,10 @@ pub(crate) use self::choice::Choice;
 use self::choice::{ClaimConflict, ClaimRecord, ClaimRequest};
 use crate::config::{Config, NetworkReach};
 
-/// The first id for instances of root's virga.
+/// First user id for instances of root's virga.
 const FIRST_ID: u32 = 2_000_000;
 
-/// Why a virga cannot have what it needs.
+/// Why a claim failed.
 #[derive(Debug, Error)]
 pub(crate) enum ClaimError {
     #[error(transparent)]
@@ -31,23 +31,23 @@ pub(crate) enum ClaimError {
     #[error("uid_base: an ordinary user's instances have the ids of /etc/subuid; leave it out")]
     IdsOfUser,
     #[error(
-        "{path}: {source}; virgas on one host keep apart by files in it, so it must be this user's own"
+        "cannot use the claim directory {path}: {source}; it must belong to this user and be writable by nobody else"
     )]
     Registry { path: String, source: io::Error },
     #[error(transparent)]
     Host(#[from] sandbox::Error),
 }
 
-/// What this virga has to itself for as long as it keeps this.
+/// The host resources of this virga, released on drop.
 #[derive(Debug)]
 pub(crate) struct Claim {
     /// Name of its control groups.
     pub(crate) cgroup: String,
-    /// First of its instances' users, and how many there are.
+    /// First user id of its instances, and their number.
     pub(crate) users: (u32, u32),
     /// Addresses of its functions.
     pub(crate) plan: AddressPlan,
-    /// None where functions are processes of the host and nothing more.
+    /// `None` with `--isolation=process`.
     held: Option<Held>,
 }
 
@@ -55,15 +55,15 @@ pub(crate) struct Claim {
 struct Held {
     registry: PathBuf,
     path: PathBuf,
-    /// Locked.
+    /// Keeps the lock.
     _file: File,
 }
 
 impl Claim {
-    /// Takes what the configuration names, or else what is free.
+    /// Claims the configured resources, or free ones where the configuration leaves the choice.
     ///
     /// # Errors
-    /// What another virga has, and by which option it was asked for.
+    /// The resource that another virga holds, with the option that asked for it.
     pub(crate) fn take(config: &Config, privileges: &Privileges) -> Result<Self, ClaimError> {
         let (first, count, end) = ids(config, privileges)?;
         if config.isolation == Isolation::Process {
@@ -84,7 +84,7 @@ impl Claim {
         let lock = lock.map_err(failed)?;
         lock.lock().map_err(failed)?;
         let known = Registry::read(&directory).map_err(failed)?;
-        // Several users of the host may have the same ids in namespaces of their own.
+        // In user namespaces, several host users may have the same ids; the claim has the ids of the host.
         let shift = user::on_host(first.value) - first.value;
         let request = ClaimRequest {
             process: std::process::id(),
@@ -101,7 +101,7 @@ impl Claim {
         for stale in &known.stale {
             let same = stale.record.as_ref();
             let same = same.is_some_and(|other| other.shares_cgroups_with(&record));
-            // What it left is cleaned when the new groups are made.
+            // Its control groups are removed when the new ones are made.
             if same || stale.path.ends_with(&name) {
                 let _ = fs::remove_file(&stale.path);
             }
@@ -126,7 +126,7 @@ impl Claim {
         })
     }
 
-    /// How the warden knows whether virga's control groups are still this virga's.
+    /// Returns the claim by which the warden checks that the control groups still belong to this virga.
     pub(crate) fn for_warden(&self) -> Option<sandbox::warden::CgroupClaim> {
         self.held.as_ref().map(|held| sandbox::warden::CgroupClaim {
             registry: held.registry.clone(),
@@ -141,7 +141,7 @@ impl Drop for Held {
     }
 }
 
-/// The first id of instances, how many there are, and the end of those that this virga may have.
+/// Returns the first user id of instances, their number, and the end of the allowed range.
 fn ids(config: &Config, privileges: &Privileges) -> Result<(Choice<u32>, u32, u32), ClaimError> {
     match (privileges, config.uid_base) {
         (Privileges::Namespace { .. }, Some(_)) => Err(ClaimError::IdsOfUser),
@@ -159,7 +159,7 @@ fn ids(config: &Config, privileges: &Privileges) -> Result<(Choice<u32>, u32, u3
     }
 }
 
-/// Only a way out shows on the host; without one, addresses are known inside alone.
+/// Returns the address range to claim. Without outbound network, addresses are visible only inside.
 fn outlet(config: &Config) -> Result<Option<(Choice<network::AddressBlock>, u64)>, ClaimError> {
     if config.network != NetworkReach::Outbound {
         return Ok(None);
@@ -168,7 +168,7 @@ fn outlet(config: &Config) -> Result<Option<(Choice<network::AddressBlock>, u64)
     Ok(Some((range, network::namespace_number()?)))
 }
 
-/// A directory of this host that every virga of the user finds.
+/// Returns the claim directory that every virga of this user finds.
 fn registry(privileges: &Privileges) -> Result<PathBuf, ClaimError> {
     let candidates = match privileges {
         Privileges::Root => vec!["/run/virga".into()],
@@ -195,7 +195,7 @@ fn registry(privileges: &Privileges) -> Result<PathBuf, ClaimError> {
     })
 }
 
-/// Makes a directory that is this user's alone, if it is not there.
+/// Creates a directory of this user alone, unless it exists.
 fn make_private(path: &Path) -> io::Result<()> {
     match DirBuilder::new().mode(0o700).create(path) {
         Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
@@ -207,19 +207,19 @@ fn make_private(path: &Path) -> io::Result<()> {
         Ok(())
     } else {
         Err(io::Error::other(
-            "it is another user's, or others may write in it",
+            "it belongs to another user, or others can write to it",
         ))
     }
 }
 
-/// What the files say.
+/// The claim files of this host.
 #[derive(Default)]
 struct Registry {
     active: Vec<ClaimRecord>,
     stale: Vec<StaleClaim>,
 }
 
-/// The file of a virga that has ended.
+/// The claim file of a virga that has ended.
 struct StaleClaim {
     path: PathBuf,
     record: Option<ClaimRecord>,

@@ -1,8 +1,8 @@
-//! The way from builds to a package index of the operator's that asks for credentials: a reverse proxy that adds them.
+//! A reverse proxy by which builds reach a package index that needs credentials of the operator.
 //!
-//! A build gets a URL of the proxy with a token of its own, good for as long as it runs. Only what lies beside the index is
-//! asked for, by GET and HEAD, so that the credentials give nothing else away; and they go to the index alone: a redirection
-//! elsewhere is handed to the build, which follows it without them.
+//! A build gets a URL with a token that is valid while it runs. Only GET and HEAD below the index' base path are
+//! allowed, so that the credentials expose nothing else. They are sent to the index only: a redirect to another host is
+//! returned to the build, which follows it without them.
 
 use std::collections::{HashMap, HashSet};
 use std::io;
@@ -28,18 +28,18 @@ use tracing::{debug, warn};
 
 use crate::config::PackageIndex;
 
-/// Connections of one address, and of all. Whoever has no token holds one for a head's time at most.
+/// Most connections of one address, and of all. A client without a token holds one no longer than the header timeout.
 const CONNECTIONS_PER_ADDRESS_MAX: usize = 16;
 const CONNECTIONS_MAX: usize = 256;
-/// How long a head may take, how long the index may take to be reached, and how long it may be silent.
+/// Timeouts: for a request's head, for connecting to the index, and for silence of the index.
 const HEAD: Duration = Duration::from_secs(10);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 const READ_TIMEOUT: Duration = Duration::from_secs(60);
-/// Largest page of an index in which links are rewritten, bytes.
+/// Largest index page in which links are rewritten, bytes.
 const PAGE_MAX: usize = 32 << 20;
-/// The user name of builds.
+/// User name of builds.
 const BUILD_USER: &str = "build";
-/// What is passed on to the index, and back.
+/// Headers that are forwarded to the index, and back.
 const REQUEST_HEADERS: &[HeaderName] = &[ACCEPT, RANGE];
 const RESPONSE_HEADERS: &[HeaderName] = &[CONTENT_TYPE, CONTENT_LENGTH, ETAG, LAST_MODIFIED];
 
@@ -53,27 +53,27 @@ struct Shared {
     client: reqwest::Client,
     index: Index,
     authorization: HeaderValue,
-    /// Where builds reach it.
+    /// The address for builds.
     address: SocketAddr,
-    /// What builds that run send as `Authorization`.
+    /// The valid `Authorization` values.
     tokens: Mutex<HashSet<String>>,
     connections: Mutex<HashMap<IpAddr, usize>>,
 }
 
-/// Where an index is.
+/// The location of an index.
 #[derive(Debug)]
 struct Index {
     /// Scheme, host and port.
     origin: String,
-    /// The index' own path.
+    /// Path of the index itself.
     path: String,
-    /// The path of what lies beside it, with a `/` at its end: its files are there.
+    /// Base path of the index, with a `/` at its end. Its files lie below it, too.
     base_path: String,
 }
 
-/// The right of a build to use the proxy, until this is dropped.
+/// Access of a build to the proxy, revoked on drop.
 pub(crate) struct IndexAccess {
-    /// The index' URL for pip.
+    /// URL of the index for pip.
     pub(crate) url: String,
     token: String,
     shared: Arc<Shared>,
@@ -97,12 +97,13 @@ impl std::fmt::Debug for IndexProxy {
 }
 
 impl IndexProxy {
-    /// A proxy of an index that has credentials, for builds that find it at this listener.
+    /// Starts a proxy for an index with credentials, on a listener that builds reach.
     ///
     /// # Errors
-    /// Says what cannot be used.
+    /// If the credentials or the TLS settings cannot be used.
     pub(crate) fn start(index: &PackageIndex, listener: TcpListener) -> io::Result<Self> {
-        // The client takes the ciphers that the process has. Where there are some already, they do.
+        // The TLS client uses the process' default crypto provider. If one is installed already, this fails and that one
+        // is used.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let client = reqwest::Client::builder()
             .connect_timeout(CONNECT_TIMEOUT)
@@ -128,10 +129,10 @@ impl IndexProxy {
         Ok(proxy)
     }
 
-    /// Lets a build in.
+    /// Grants a build access.
     ///
     /// # Errors
-    /// When the system has no randomness.
+    /// If the system has no randomness.
     pub(crate) fn access(&self) -> io::Result<IndexAccess> {
         let mut secret = [0; 24];
         getrandom::fill(&mut secret).map_err(io::Error::other)?;
@@ -166,7 +167,7 @@ impl Index {
         }
     }
 
-    /// Whether a path lies beside the index, however it is read.
+    /// Returns whether a path lies below the base path under any decoding.
     fn holds(&self, path: &str) -> bool {
         let lower = path.to_ascii_lowercase();
         let tricks = ["%2e", "%2f", "%5c", "\\", "%25"];
@@ -176,7 +177,7 @@ impl Index {
     }
 }
 
-/// A connection that is counted until this is dropped.
+/// A counted connection, released on drop.
 struct ConnectionPermit {
     shared: Arc<Shared>,
     from: IpAddr,
@@ -219,7 +220,7 @@ async fn serve(shared: Arc<Shared>, listener: TcpListener) {
                 }
             }
             Err(error) => {
-                warn!(%error, "a build's connection to the package index could not be accepted");
+                warn!(%error, "failed to accept a build's connection to the package index proxy");
                 tokio::time::sleep(Duration::from_millis(100)).await;
             }
         }
@@ -238,14 +239,17 @@ async fn serve_connection(permit: ConnectionPermit, socket: TcpStream) {
         .serve_connection(TokioIo::new(socket), answer)
         .await;
     if let Err(error) = ended {
-        debug!(%error, "a build's connection to the package index broke");
+        debug!(%error, "a build's connection to the package index proxy failed");
     }
 }
 
 impl Shared {
     async fn answer(&self, request: Request<Incoming>) -> Response<Body> {
         if !self.is_authorized(request.headers()) {
-            let mut refusal = reply(StatusCode::UNAUTHORIZED, "for builds that run\n");
+            let mut refusal = reply(
+                StatusCode::UNAUTHORIZED,
+                "the token is missing or expired; it is valid while its build runs\n",
+            );
             let basic = HeaderValue::from_static("Basic realm=\"builds\"");
             refusal.headers_mut().insert(WWW_AUTHENTICATE, basic);
             return refusal;
@@ -254,12 +258,15 @@ impl Shared {
             return reply(StatusCode::METHOD_NOT_ALLOWED, "GET and HEAD are allowed\n");
         }
         if !self.index.holds(request.uri().path()) {
-            let message = format!("what lies in {} is allowed\n", self.index.base_path);
+            let message = format!(
+                "the path is not allowed; only paths below {} are\n",
+                self.index.base_path
+            );
             return reply(StatusCode::FORBIDDEN, &message);
         }
         self.forward(&request).await.unwrap_or_else(|error| {
-            // Its own text may hold the URL, which has no credentials in it.
-            warn!(%error, "the package index cannot be reached for a build");
+            // The error may contain the URL, which has no credentials in it.
+            warn!(%error, "failed to reach the package index for a build");
             reply(
                 StatusCode::BAD_GATEWAY,
                 "the package index cannot be reached\n",
@@ -283,7 +290,7 @@ impl Shared {
                 format!("{}{target}", self.index.origin),
             )
             .header(AUTHORIZATION, self.authorization.clone())
-            // Links are rewritten.
+            // Pages must not be compressed, since links in them are rewritten.
             .header(ACCEPT_ENCODING, "identity");
         for name in REQUEST_HEADERS {
             if let Some(value) = request.headers().get(name) {
@@ -293,8 +300,8 @@ impl Shared {
         let upstream_response = upstream_request.send().await?;
         let status = upstream_response.status();
         if [StatusCode::UNAUTHORIZED, StatusCode::FORBIDDEN].contains(&status) {
-            warn!(%status, "the package index refuses the credentials of install_index");
-            let message = "the package index refuses virga's credentials; tell its operator\n";
+            warn!(%status, "the package index rejected the credentials of install_index");
+            let message = "the package index rejected virga's credentials; ask virga's operator to check install_index\n";
             return Ok(reply(StatusCode::BAD_GATEWAY, message));
         }
         let mut response = Response::new(Body::empty());
@@ -328,14 +335,14 @@ impl Shared {
                 Ok(response)
             }
             Err(error) => {
-                warn!(%error, "a page of the package index cannot be read");
-                let message = "a page of the package index is too large, or broke off\n";
+                warn!(%error, "failed to read a page of the package index");
+                let message = "a page of the package index is too large or incomplete\n";
                 Ok(reply(StatusCode::BAD_GATEWAY, message))
             }
         }
     }
 
-    /// A text in which what leads to the index leads here.
+    /// Replaces links to the index by links to the proxy.
     fn rewrite_links(&self, text: &str) -> String {
         let here = format!("http://{}/", self.address);
         text.replace(&format!("{}/", self.index.origin), &here)

@@ -1,5 +1,5 @@
-//! What goes on behind a function's back: installing its dependencies, opening and retiring its pools, and clearing
-//! away code that no one names any more.
+//! Reconciles the node with the catalog in the background: installs dependencies, opens and retires pools, and removes
+//! unreferenced code.
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -18,9 +18,9 @@ use crate::builds::Builds;
 use crate::clock;
 use crate::driver::Driver;
 
-/// How old code must be before it is cleared away: younger code may be about to be named.
+/// Minimum age of code before the sweep removes it. Younger code may be about to be referenced.
 const SWEEP_AGE: Duration = Duration::from_secs(3600);
-/// Bytes of an installation's log that the function's status shows.
+/// Bytes of an installation's log in a function's status.
 const REASON_MAX: usize = 8 << 10;
 
 /// A handle. Clones share it.
@@ -38,12 +38,12 @@ struct Shared {
     builds: Builds,
     limits: Arc<Limits>,
     in_progress: Mutex<HashSet<FunctionKey>>,
-    /// Trees that were compiled, or are about to be, and for which interpreter.
+    /// Trees that were compiled or are being compiled, with the interpreter's runtime.
     compiled: Mutex<HashSet<(Sha256, Runtime)>>,
 }
 
 impl Lifecycle {
-    /// Takes up what an earlier run left undone, and follows the catalog from then on.
+    /// Resumes unfinished work of an earlier run, and follows the catalog from then on.
     pub(crate) fn start(
         catalog: Catalog,
         driver: Driver,
@@ -72,7 +72,7 @@ impl Lifecycle {
             loop {
                 match changes.recv().await {
                     Ok(FunctionChange { key, now }) => follower.reconcile(&key, now),
-                    // Too many changes at once to hear of each.
+                    // Notifications were dropped under load, so everything is reconciled.
                     Err(RecvError::Lagged(_)) => follower.reconcile_all(),
                     Err(RecvError::Closed) => return,
                 }
@@ -83,7 +83,7 @@ impl Lifecycle {
     }
 
     fn reconcile_all(&self) {
-        // The operator's own is not among them.
+        // The operator's own account is not in the list.
         let catalog = &self.shared.catalog;
         self.shared.driver.accounts(|| catalog.accounts().len() + 1);
         for stored in self.shared.catalog.all_functions() {
@@ -117,7 +117,7 @@ impl Lifecycle {
         }
     }
 
-    /// A zygote of the interpreter that will be needed is started before the first request.
+    /// Starts the zygote that the function will need before its first request.
     fn prewarm(&self, function: &Function) {
         let worker = &self.shared.worker;
         let prepared = worker
@@ -133,11 +133,11 @@ impl Lifecycle {
                 )
             });
         if let Err(error) = prepared {
-            warn!(function = %function.key.name, %error, "a function cannot be served");
+            warn!(function = %function.key.name, %error, "failed to start the zygote of a function ahead of its first request");
         }
     }
 
-    /// Compiles the code of a function or of a layer that it holds, once for each tree and interpreter.
+    /// Compiles a tree of a function's code or layer, once per tree and interpreter.
     fn compile(&self, function: &Function, tree: &Sha256) {
         let Ok(served) = self.shared.worker.interpreters().serve(function.runtime) else {
             return;
@@ -155,15 +155,15 @@ impl Lifecycle {
         let (shared, account) = (self.shared.clone(), function.key.account);
         tokio::spawn(async move {
             match shared.builds.compile(account, &tree, &interpreter).await {
-                Ok(files) => debug!(%tree, files, "code was compiled"),
+                Ok(files) => debug!(%tree, files, "code precompiled"),
                 Err(error) => {
-                    warn!(%tree, %error, "code could not be compiled ahead; each start compiles it")
+                    warn!(%tree, %error, "failed to precompile code; each cold start compiles it")
                 }
             }
         });
     }
 
-    /// Makes a function's pending code ready, unless someone is at it.
+    /// Prepares a function's pending code, unless that is in progress.
     fn prepare_pending_code(&self, key: FunctionKey) {
         let fresh = self.in_progress().insert(key.clone());
         if !fresh {
@@ -173,7 +173,7 @@ impl Lifecycle {
         tokio::spawn(async move {
             lifecycle.run_code_update(&key).await;
             lifecycle.in_progress().remove(&key);
-            // What came while this was at work was told to nobody.
+            // A change during the run was not picked up by it.
             let stored = lifecycle.shared.catalog.function(&key);
             if stored.is_some_and(|stored| stored.value.pending.is_some()) {
                 lifecycle.prepare_pending_code(key);
@@ -197,17 +197,17 @@ impl Lifecycle {
         };
         let result = tokio::select! {
             result = self.install(&stored.value, &pending) => result,
-            // Nobody wants it any more: what it has started ends.
+            // The result is no longer needed; dropping the installation ends it.
             () = self.wait_until_superseded(key, &pending) => return,
         };
         if result.is_err() && self.shared.worker.is_closing() {
-            // The next start does it.
+            // The next start resumes it.
             return std::future::pending().await;
         }
         if let Err(PackageError::Io { .. }) = &result {
-            warn!(function = %key.name, error = ?result, "code could not be made ready");
+            warn!(function = %key.name, error = ?result, "failed to prepare a function's code");
         }
-        // The function may be changed meanwhile, but not its pending code.
+        // The function may change meanwhile. Optimistic concurrency: retry while the pending code is the same.
         while let Some(stored) = self.shared.catalog.function(key) {
             if stored.value.pending.as_ref() != Some(&pending) {
                 return;
@@ -220,18 +220,18 @@ impl Lifecycle {
                 .await
             {
                 Ok(()) => {
-                    return info!(function = %key.name, state = new.state.as_str(), "code was made ready");
+                    return info!(function = %key.name, state = new.state.as_str(), "function code prepared");
                 }
                 Err(catalog::Error::Conflict) => {}
                 Err(error) => {
-                    warn!(function = %key.name, %error, "a function's state cannot be written; it is tried again");
+                    warn!(function = %key.name, %error, "failed to write a function's state; retrying in 1 s");
                     tokio::time::sleep(Duration::from_secs(1)).await;
                 }
             }
         }
     }
 
-    /// Waits until a function is deleted, or its pending code is another's.
+    /// Waits until a function is deleted or its pending code is replaced.
     async fn wait_until_superseded(&self, key: &FunctionKey, pending: &PendingCode) {
         let mut changes = self.shared.catalog.subscribe();
         loop {
@@ -275,10 +275,10 @@ impl Lifecycle {
         Ok((code(installed.tree), Some(installed.log)))
     }
 
-    /// Installs the dependencies of an unpacked package in a build of its account's. When the future is dropped, the build ends.
+    /// Installs the dependencies of an unpacked package in a build of the account. Dropping the future ends the build.
     ///
     /// # Errors
-    /// [`PackageError::Refused`] with what the package manager said.
+    /// [`PackageError::Refused`] with the package manager's output.
     pub(crate) async fn install_dependencies(
         &self,
         account: AccountId,
@@ -296,8 +296,8 @@ impl Lifecycle {
             let lifecycle = self.clone();
             let swept = tokio::task::spawn_blocking(move || lifecycle.sweep()).await;
             match swept {
-                Ok(Ok(removed @ 1..)) => info!(removed, "cleared away code that no function names"),
-                Ok(Err(error)) => warn!(%error, "cannot clear away old code"),
+                Ok(Ok(removed @ 1..)) => info!(removed, "removed unreferenced code"),
+                Ok(Err(error)) => warn!(%error, "failed to remove unreferenced code"),
                 _ => {}
             }
             tokio::time::sleep(SWEEP_AGE).await;
@@ -319,7 +319,8 @@ impl Lifecycle {
     }
 }
 
-/// The packages and trees that functions and layers name, and their lists of layers, which are merged.
+/// Returns the packages and trees that functions and layers reference, and their lists of layers, which name merged
+/// trees.
 pub(crate) fn referenced<'a>(
     functions: impl Iterator<Item = &'a Function>,
     layers: impl Iterator<Item = &'a Layer>,
@@ -357,7 +358,7 @@ pub(crate) fn referenced<'a>(
     (referenced, merged)
 }
 
-/// The same of all accounts that are open.
+/// Returns the same for all open accounts.
 pub(crate) fn all_referenced(catalog: &Catalog) -> (HashSet<Sha256>, Vec<Vec<Sha256>>) {
     let (functions, layers) = (catalog.all_functions(), catalog.all_layers());
     referenced(
@@ -366,7 +367,7 @@ pub(crate) fn all_referenced(catalog: &Catalog) -> (HashSet<Sha256>, Vec<Vec<Sha
     )
 }
 
-/// A function after its pending code was, or was not, made ready.
+/// Returns a function after its pending code was prepared, successfully or not.
 fn completed_update(
     function: &Function,
     pending: &PendingCode,

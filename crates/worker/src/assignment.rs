@@ -1,4 +1,5 @@
-//! What an instance is told when it is assigned: its code, its environment, and what every request's context has.
+//! The assignment that a sandbox receives: its code, its environment, and the part of the context that all requests
+//! share.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -10,15 +11,15 @@ use serde_json::{Value, json};
 
 use crate::{Credentials, InstanceSpec, python};
 
-/// Where code and layers show inside.
+/// Paths of code and layers inside.
 const CODE: &str = "/var/user";
 const LAYERS: &str = "/opt";
-/// Where programs are looked for.
+/// The value of `PATH`.
 pub(crate) const PATH: &str = "/usr/local/bin:/usr/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin";
-/// SCF names en_US.UTF8, which few hosts have. The C library brings this one, or its distribution does.
+/// SCF documents en_US.UTF8, which few hosts have. This locale comes with the C library or the distribution.
 pub(crate) const LOCALE: &str = "C.UTF-8";
 
-/// The document. The Python shim reads it, too.
+/// The assignment as JSON. The Python shim reads it, too.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Assignment {
     #[serde(rename = "entry")]
@@ -29,37 +30,38 @@ pub(crate) struct Assignment {
     pub(crate) response_bytes: u64,
     pub(crate) code: String,
     pub(crate) layers: String,
-    /// Without a control group it is all that bounds a process' memory.
+    /// Without a control group this is the only memory limit of a process.
     pub(crate) memory_bytes: Option<u64>,
 }
 
-/// How the code is entered.
+/// How the function's code is launched.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum LaunchMode {
-    /// A handler of the interpreter that the instance is a copy of.
+    /// A handler in a copy of a warm interpreter.
     Python,
-    /// A handler of a Python that becomes the instance's process, and so is started with the function's environment.
+    /// A handler in a Python interpreter that the process executes, so that it starts with the function's environment.
     FreshPython {
         /// The interpreter.
         program: PathBuf,
-        /// What it runs.
+        /// The shim that it runs.
         shim: PathBuf,
     },
-    /// A handler of Node.js, which becomes the instance's process.
+    /// A handler in a Node.js interpreter that the process executes.
     Node {
         /// Node.js.
         program: PathBuf,
-        /// What it runs.
+        /// The shim that it runs.
         shim: PathBuf,
     },
-    /// A program that asks for events over HTTP.
+    /// A program that fetches events over HTTP.
     Bootstrap,
     /// A program that serves HTTP itself.
     Server,
 }
 
 impl LaunchMode {
-    /// How an instance of this specification is entered, which sees shims in a directory. It may be a copy of an interpreter.
+    /// Returns the launch mode of an instance. `shims` is the directory of the shims as it sees it; `is_copy` says
+    /// whether it is a copy of an interpreter.
     pub(crate) fn of(spec: &InstanceSpec, shims: &Path, is_copy: bool) -> Self {
         if spec.kind == FunctionKind::Http {
             return Self::Server;
@@ -78,7 +80,7 @@ impl LaunchMode {
         }
     }
 
-    /// The file at the code's root that is the program, where there is one.
+    /// Returns the name of the program at the root of the code, if the launch mode has one.
     pub(crate) fn program_file(&self) -> Option<&'static str> {
         match self {
             Self::Python | Self::FreshPython { .. } | Self::Node { .. } => None,
@@ -89,7 +91,8 @@ impl LaunchMode {
 }
 
 impl Assignment {
-    /// For an instance in a cell, or on the host with `work_directory` for its temporary files.
+    /// Builds the assignment of an instance. `work_directory` is the directory for its temporary files if it has no root
+    /// of its own.
     pub(crate) fn of(
         spec: &InstanceSpec,
         launch_mode: LaunchMode,
@@ -110,7 +113,7 @@ impl Assignment {
         }
     }
 
-    /// Gives it the credentials of its role.
+    /// Adds the credentials of its role.
     pub(crate) fn add_credentials(&mut self, credentials: &Credentials) {
         let given = [
             ("TENCENTCLOUD_SECRETID", &credentials.id),
@@ -122,11 +125,11 @@ impl Assignment {
     }
 }
 
-/// Where an instance sees its files.
+/// Paths of an instance's files as it sees them.
 struct InstancePaths {
     code: String,
     layers: String,
-    /// Where that is not `/tmp`.
+    /// `None` for `/tmp`.
     tmp: Option<String>,
 }
 
@@ -148,12 +151,12 @@ impl InstancePaths {
     }
 }
 
-/// The dynamic linker's search path, where code and layers are in these directories. SCF has the first two.
+/// Returns the value of `LD_LIBRARY_PATH`. SCF has the first two directories.
 fn library_path(code: &str, layers: &str) -> String {
     format!("{code}:{layers}:{code}/lib:{layers}/lib")
 }
 
-/// The environment that SCF documents; the user's variables win where SCF lets them.
+/// Returns the environment that SCF documents. The user's variables take precedence where SCF lets them.
 fn environment(
     spec: &InstanceSpec,
     launch_mode: &LaunchMode,
@@ -164,7 +167,7 @@ fn environment(
     let paths = format!("{}:{}", instance_paths.code, instance_paths.layers);
     let libraries = library_path(&instance_paths.code, &instance_paths.layers);
     let trusts = spec.platform.trusts_authority && spec.public_net;
-    // The shim does itself what the directory is for.
+    // The shim does the work of this directory itself.
     let python_paths = match launch_mode {
         LaunchMode::Bootstrap | LaunchMode::Server if trusts => {
             format!("{paths}:{}/{}", python::RUNTIME, python::SITE_DIRECTORY)
@@ -219,7 +222,7 @@ fn environment(
         ("REQUESTS_CA_BUNDLE", AUTHORITIES),
         ("CURL_CA_BUNDLE", AUTHORITIES),
         ("AWS_CA_BUNDLE", AUTHORITIES),
-        // Node.js adds these to its own.
+        // Node.js adds these to its built-in list.
         ("NODE_EXTRA_CA_CERTS", OWN_AUTHORITY),
     ];
     let trusted = trusted.into_iter().filter(|_| trusts);
@@ -239,7 +242,7 @@ fn environment(
         .collect()
 }
 
-/// What every request's context has; each request adds its own id.
+/// Returns the part of the context that all requests share. Each request adds its id.
 fn context(spec: &InstanceSpec) -> Value {
     let namespace = spec.function.namespace.as_str();
     let mut environment: serde_json::Map<String, Value> = spec

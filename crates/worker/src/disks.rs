@@ -1,4 +1,5 @@
-//! The disks of instances: made ahead on a thread of their own, lent for an instance's life, and bounded together.
+//! Disks for instances' temporary files: made ahead of need by a thread, leased for an instance's life, and limited
+//! together.
 
 mod limit;
 
@@ -18,31 +19,31 @@ use tracing::{info, warn};
 use self::limit::HostDisk;
 use crate::Error;
 
-/// How many wait ready.
+/// Disks that are kept ready.
 const READY: usize = 4;
-/// How many more that came back are kept, and for how long.
+/// Returned disks that are kept beyond that.
 const SPARES_MAX: usize = 60;
-/// How long more than are wanted ready are kept.
+/// How long surplus disks are kept.
 const EXCESS_KEPT_FOR: Duration = Duration::from_secs(10);
-/// How often those in use are looked at while they grow, and while they do not.
+/// How often the use of leased disks is checked: while they grow, and while they do not.
 const CHECK_INTERVAL_MIN: Duration = Duration::from_millis(50);
 const CHECK_INTERVAL_MAX: Duration = Duration::from_millis(400);
-/// How long none is tried after one could not be made.
+/// Delay after a failure.
 const RETRY_DELAY: Duration = Duration::from_secs(1);
 
-/// What disks are to be.
+/// Settings of the disks.
 #[derive(Clone, Debug)]
 pub(crate) struct DiskSettings {
     /// The worker's own directory.
     pub(crate) directory: PathBuf,
-    /// What an instance may have, bytes and files.
+    /// Limits of an instance: bytes and files.
     pub(crate) bytes: u64,
     pub(crate) inodes: u64,
-    /// What all may have, bytes; a part of what is free where that is not said.
+    /// Limit of all instances together, bytes. `None` takes a part of the free space.
     pub(crate) total: Option<u64>,
 }
 
-/// One that is lent. It comes back when this goes.
+/// A lease of a disk. Dropping it returns the disk.
 #[derive(Debug)]
 pub(crate) struct DiskLease {
     number: u64,
@@ -51,17 +52,17 @@ pub(crate) struct DiskLease {
 
 impl Drop for DiskLease {
     fn drop(&mut self) {
-        // Where nobody listens any more, it is gone already.
+        // If the thread has ended, the disk is gone already.
         let _ = self.requests.send(DiskRequest::Return(self.number));
     }
 }
 
 enum DiskRequest {
     Take(oneshot::Sender<Option<(DiskLease, DiskMount)>>),
-    /// One that waited was taken.
+    /// A ready disk was taken.
     Refill,
     Return(u64),
-    /// One that was emptied is as good as new.
+    /// A returned disk was emptied and can be reused.
     Cleaned(Disk),
 }
 
@@ -72,7 +73,7 @@ type Ready = Arc<Mutex<VecDeque<(DiskLease, DiskMount)>>>;
 pub(crate) struct Disks {
     requests: Sender<DiskRequest>,
     ready: Ready,
-    /// Whether this host has none.
+    /// Set if this host cannot make disks.
     unavailable: Arc<AtomicBool>,
 }
 
@@ -90,9 +91,9 @@ impl Disks {
         let run = move || match DiskThread::begin(&settings, sender, kept) {
             Ok(thread) => thread.run(&inbox),
             Err(error) => {
-                warn!(%error, "temporary files of functions stay in memory, and count as theirs");
+                warn!(%error, "cannot make disks; temporary files of functions are kept in memory and count towards their memory limit");
                 unavailable_after_failure.store(true, Ordering::Relaxed);
-                // Those who asked before hear that nobody answers.
+                // Pending requests fail when the channel closes.
             }
         };
         std::thread::Builder::new()
@@ -105,8 +106,7 @@ impl Disks {
         })
     }
 
-    /// One for a user: the mount for its `/tmp`, and what is to be kept for as long as the instance lives. None where this host has
-    /// none to give.
+    /// Leases a disk to a user id. Returns the lease and the mount for `/tmp`; `None` if the host has no disk to give.
     pub(crate) async fn take(&self, user: u32) -> Result<Option<(DiskLease, OwnedFd)>, Error> {
         if self.unavailable.load(Ordering::Relaxed) {
             return Ok(None);
@@ -129,21 +129,21 @@ impl Disks {
     }
 }
 
-/// The thread's state.
+/// The state of the thread.
 struct DiskThread {
     maker: DiskMaker,
     total: u64,
     requests: Sender<DiskRequest>,
     ready: Ready,
-    /// All that are ready or lent.
+    /// All ready and leased disks, by number.
     disks: HashMap<u64, Disk>,
     next: u64,
-    /// How much there was in all of them at the last look, and what the host's disk had for more.
+    /// Use of all disks at the last check, and free space of the host for more.
     used: u64,
     available: u64,
     check_interval: Duration,
     last_check: Instant,
-    /// When more were ready than are wanted, since when.
+    /// Since when there is a surplus of ready disks.
     excess_since: Option<Instant>,
     last_failure: Option<Instant>,
 }
@@ -167,7 +167,7 @@ impl DiskThread {
         let mut maker = DiskMaker::begin(&files, &staging, template)?;
         let host = HostDisk::of(maker.host()?);
         let total = settings.total.unwrap_or_else(|| host.default_total());
-        // Whether the kernel has all that it takes is known when there is one.
+        // Only making a disk shows whether the kernel supports all of it.
         let first = maker.make()?;
         let mut thread = Self {
             maker,
@@ -200,14 +200,14 @@ impl DiskThread {
             match request {
                 Ok(DiskRequest::Take(sender)) => {
                     let waiting = self.pop().or_else(|| self.make());
-                    // Whoever has gone meanwhile gives it back.
+                    // If the requester has gone, dropping the lease returns the disk.
                     let _ = sender.send(waiting);
                 }
                 Ok(DiskRequest::Refill) | Err(RecvTimeoutError::Timeout) => {}
                 Ok(DiskRequest::Return(number)) => self.take_back(number),
                 Ok(DiskRequest::Cleaned(disk)) => {
                     if let Err(error) = self.keep(disk) {
-                        warn!(%error, "a disk is given up");
+                        warn!(%error, "failed to reuse a returned disk; it is discarded");
                     }
                     continue;
                 }
@@ -220,7 +220,7 @@ impl DiskThread {
         }
     }
 
-    /// How long nothing needs to be done of itself.
+    /// Returns the time until the thread has work without a request.
     fn pause(&self) -> Option<Duration> {
         let ready = self.ready_count();
         let any_leased = self.disks.len() > ready;
@@ -248,7 +248,7 @@ impl DiskThread {
         ready.unwrap_or_else(PoisonError::into_inner).pop_front()
     }
 
-    /// Sees to it that as many are ready as are wanted: one at a time, since somebody may ask.
+    /// Adjusts the number of ready disks. Makes at most one at a time, so that requests do not wait.
     fn replenish(&mut self) {
         let ready = self.ready_count();
         if ready <= READY {
@@ -269,7 +269,7 @@ impl DiskThread {
                 return;
             };
             drop(part);
-            // What the end of `lease` says is of none then.
+            // The message that `lease` sends on drop then refers to no disk and is ignored.
             if let Some(disk) = self.disks.remove(&lease.number) {
                 disk.remove();
             }
@@ -286,12 +286,12 @@ impl DiskThread {
         let made = self.maker.make().and_then(|disk| self.lend(disk));
         self.last_failure = made.is_err().then(Instant::now);
         made.inspect_err(|error| {
-            warn!(%error, "cannot make a disk; a function's temporary files are in memory");
+            warn!(%error, "failed to make a disk; a function's temporary files are kept in memory");
         })
         .ok()
     }
 
-    /// Counts a disk among the rest, bounded as they are.
+    /// Registers a disk, limits it, and leases it.
     fn lend(&mut self, mut disk: Disk) -> sandbox::Result<(DiskLease, DiskMount)> {
         let bound = self.bound(0);
         if disk.bound() != bound {
@@ -329,32 +329,32 @@ impl DiskThread {
         }
         if disk.is_untouched() {
             if let Err(error) = self.keep(disk) {
-                warn!(%error, "a disk is given up");
+                warn!(%error, "failed to reuse a returned disk; it is discarded");
             }
             return;
         }
         let requests = self.requests.clone();
-        // Taking out what is in one may take long. A thread sees what the one sees that has started it.
+        // Emptying a disk may take long, so it runs on another thread, which inherits this thread's mounts.
         let clean = move || match disk.clean() {
             Ok(Some(disk)) => drop(requests.send(DiskRequest::Cleaned(disk))),
             Ok(None) => {}
-            Err(error) => warn!(%error, "a disk is taken away as it is"),
+            Err(error) => warn!(%error, "failed to empty a returned disk; it is removed"),
         };
         let started = std::thread::Builder::new().name("disk".into()).spawn(clean);
         if let Err(error) = started {
-            warn!(%error, "a disk is left as it is until virga ends");
+            warn!(%error, "failed to start a thread that empties a disk; the disk stays until virga ends");
         }
     }
 
-    /// What one may hold that has so much.
+    /// Returns the limit of a disk that holds `own` bytes.
     fn bound(&self, own: u64) -> u64 {
         limit::bound(self.total, self.used, own, self.available).min(self.maker.bytes())
     }
 
-    /// Bounds all anew by what there is in them now.
+    /// Updates the limits of all disks from their current use.
     fn update_bounds(&mut self) {
         let each = self.disks.iter().map(|(number, disk)| {
-            // One that does not tell gets no more.
+            // A disk whose use is unknown gets no more space.
             let used = disk.used().unwrap_or_else(|_| disk.bound());
             (*number, used)
         });
@@ -362,7 +362,7 @@ impl DiskThread {
         let used = each.iter().map(|(_, used)| used).sum();
         let on_host = self.disks.values().map(|disk| disk.on_host().unwrap_or(0));
         let pending = used - on_host.sum::<u64>().min(used);
-        // The more there are, the longer a look takes.
+        // The more disks there are, the longer a check takes.
         let least = CHECK_INTERVAL_MIN.max(Duration::from_micros(50) * self.disks.len() as u32);
         self.check_interval = if used > self.used {
             least
@@ -379,7 +379,7 @@ impl DiskThread {
             let disk = self.disks.get_mut(&number);
             let disk = disk.filter(|disk| disk.bound() != bound);
             if let Some(Err(error)) = disk.map(|disk| disk.hold(bound)) {
-                warn!(%error, "cannot bound a disk");
+                warn!(%error, "failed to update the limit of a disk");
             }
         }
         self.last_check = Instant::now();

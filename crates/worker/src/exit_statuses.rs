@@ -1,4 +1,4 @@
-//! How the handlers of a zygote's instances ended.
+//! Exit statuses of the handlers that a zygote forked.
 
 use std::collections::HashMap;
 use std::io;
@@ -10,7 +10,7 @@ use tokio::io::AsyncReadExt;
 use tokio::net::unix::pipe::Receiver;
 use tokio::sync::oneshot;
 
-/// Those that are waited for.
+/// Handlers whose exit status is awaited.
 #[derive(Debug, Default)]
 pub(crate) struct ExitStatuses {
     state: Mutex<State>,
@@ -23,7 +23,7 @@ struct State {
 }
 
 impl ExitStatuses {
-    /// Hears of them from a zygote, until that has ended. Must be called within a tokio runtime.
+    /// Receives exit statuses from a zygote until it ends. Must be called within a tokio runtime.
     pub(crate) fn receive(pipe: OwnedFd) -> io::Result<Arc<Self>> {
         let mut pipe = Receiver::from_owned_fd(pipe)?;
         let exit_statuses = Arc::new(Self::default());
@@ -33,7 +33,7 @@ impl ExitStatuses {
             while pipe.read_exact(&mut bytes).await.is_ok() {
                 let Ended { number, status } = Ended::read(bytes);
                 let waiting = statuses.state().waiting.remove(&number);
-                // Nobody waits where virga is stopping.
+                // At shutdown nobody waits any more.
                 let _ = waiting.map(|waiting| waiting.send(status));
             }
             statuses.state().waiting.clear();
@@ -41,7 +41,8 @@ impl ExitStatuses {
         Ok(exit_statuses)
     }
 
-    /// The number for a handler that is about to be made, and its end; an error when that is never told.
+    /// Allocates the number of a handler that is about to be forked, and returns it with a receiver of its exit status.
+    /// The receiver fails if the zygote ends first.
     pub(crate) fn expect(&self) -> (u64, oneshot::Receiver<ExitStatus>) {
         let (sender, receiver) = oneshot::channel();
         let mut state = self.state();

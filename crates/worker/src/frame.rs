@@ -1,4 +1,4 @@
-//! Frames to and from a guest, see [`sandbox::wire`]. Everything read here is a guest's and not trusted.
+//! Frames to and from a guest, see [`sandbox::wire`]. Everything read here comes from a guest and is untrusted.
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -8,17 +8,17 @@ use sandbox::wire::{self, Kind};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::unix::pipe;
 
-/// A header, and the status after it.
+/// Length of a header and the status after it.
 const HEAD: usize = wire::HEADER + 2;
-/// What is read at a time while a frame's length is not known. Most frames are shorter.
+/// Bytes read at a time while a frame's length is unknown. Most frames are shorter.
 const CHUNK: usize = 4096;
 
 /// A frame from a guest.
 #[derive(Debug)]
 pub(crate) enum GuestFrame {
-    /// A status and what came with it.
+    /// A status and its body.
     Answer { status: u16, body: Vec<u8> },
-    /// More bytes than allowed were announced; they were not read.
+    /// The guest announced more bytes than allowed. They were not read.
     TooLarge,
 }
 
@@ -38,9 +38,9 @@ pub(crate) fn invoke(request: RequestId, event: &[u8]) -> Vec<u8> {
 pub(crate) struct Frames {
     requests: pipe::Sender,
     answers: pipe::Receiver,
-    /// What came beyond the last frame.
+    /// Bytes read beyond the last frame.
     surplus: Vec<u8>,
-    /// How much of the last frame is in the pipe of requests, or was read from it.
+    /// Bytes of the last frame that were written to the pipe.
     written: usize,
 }
 
@@ -66,12 +66,13 @@ impl Frames {
         Ok(())
     }
 
-    /// Whether the guest, which has ended, read nothing of the last frame: then it did nothing for it either.
+    /// Returns whether the guest, which has ended, read nothing of the last frame. Then the event can safely be sent to
+    /// another instance.
     pub(crate) fn is_untouched(&self) -> bool {
         sandbox::unread(self.requests.as_fd()).is_ok_and(|unread| unread >= self.written)
     }
 
-    /// Reads one frame of the expected kind, its body at most `limit` bytes.
+    /// Reads one frame of the expected kind, with a body of at most `limit` bytes.
     pub(crate) async fn read(&mut self, expected: Kind, limit: usize) -> io::Result<GuestFrame> {
         let mut frame = std::mem::take(&mut self.surplus);
         while frame.len() < HEAD {
@@ -87,7 +88,7 @@ impl Frames {
         if kind != Some(expected) || length < 2 {
             return Err(io::Error::new(
                 io::ErrorKind::InvalidData,
-                "not the frame that was due",
+                "not the expected frame",
             ));
         }
         let (body, status) = (length - 2, [frame[wire::HEADER], frame[wire::HEADER + 1]]);
@@ -102,7 +103,7 @@ impl Frames {
             self.answers.read_exact(&mut frame[have..]).await?;
         }
         frame.drain(..HEAD);
-        // It may be kept for long, among many.
+        // The body may be kept for long, among many others.
         frame.shrink_to_fit();
         Ok(GuestFrame::Answer {
             status: u16::from_le_bytes(status),
@@ -118,7 +119,7 @@ mod tests {
 
     use super::*;
 
-    /// A guest's ends, of requests and of answers, and virga's.
+    /// Returns a guest's ends (requests, answers) and virga's.
     fn pipes() -> (File, File, Frames) {
         let pipe = || sandbox::close_on_exec_pipe().expect("a pipe");
         let ((requests, ours), (answers, theirs)) = (pipe(), pipe());

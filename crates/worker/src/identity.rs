@@ -1,4 +1,4 @@
-//! What tells instances apart: a user id and a network namespace, made for one and never given to another.
+//! Identities of instances: a user id and a network namespace, which no two instances share.
 
 use std::os::fd::OwnedFd;
 use std::sync::mpsc::{self, Receiver, SyncSender};
@@ -8,25 +8,26 @@ use std::time::Duration;
 use crate::Error;
 use crate::process::HostResources;
 
-/// How many wait ready: making one takes the kernel about as long as a blank takes the zygote.
+/// Identities that are kept ready. Making a network namespace takes the kernel about as long as a pre-warmed sandbox
+/// takes the zygote.
 const READY: usize = 8;
-/// Pause after one could not be made.
+/// Delay after a failure.
 const RETRY_DELAY: Duration = Duration::from_secs(1);
 
-/// One instance's. Its user goes back when it is dropped, unless [`Self::into_user`] has taken it out.
+/// The identity of one instance. Its user id is released on drop, unless [`Self::into_user`] has taken it.
 #[derive(Debug)]
 pub(crate) struct InstanceIdentity {
     user: Option<u32>,
-    /// None where functions have no network.
+    /// `None` if functions have no network.
     network: Option<OwnedFd>,
     resources: Arc<HostResources>,
 }
 
 impl InstanceIdentity {
-    /// Makes one.
+    /// Makes an identity.
     ///
     /// # Errors
-    /// When all users are in use, or the kernel refuses a namespace.
+    /// When all user ids are in use, or the kernel refuses a namespace.
     pub(crate) fn make(resources: &Arc<HostResources>) -> Result<Self, Error> {
         let mut identity = Self::without_network(resources)?;
         if let Some(network) = &resources.network {
@@ -35,10 +36,10 @@ impl InstanceIdentity {
         Ok(identity)
     }
 
-    /// The same for what needs no network.
+    /// Makes an identity without a network namespace.
     ///
     /// # Errors
-    /// When all users are in use.
+    /// When all user ids are in use.
     pub(crate) fn without_network(resources: &Arc<HostResources>) -> Result<Self, Error> {
         Ok(Self {
             user: Some(resources.users.acquire()?),
@@ -48,7 +49,7 @@ impl InstanceIdentity {
     }
 
     pub(crate) fn user(&self) -> u32 {
-        // Only `into_user` leaves none, and it takes all of this with it.
+        // Only `into_user` leaves `None`, and it consumes the identity.
         self.user.unwrap_or_default()
     }
 
@@ -56,7 +57,7 @@ impl InstanceIdentity {
         self.network.as_ref()
     }
 
-    /// Gives the user over to whoever gives it back later. The namespace lives on in its processes.
+    /// Returns the user id, which the caller must release. The namespace lives on in its processes.
     pub(crate) fn into_user(mut self) -> u32 {
         self.user.take().unwrap_or_default()
     }
@@ -70,7 +71,7 @@ impl Drop for InstanceIdentity {
     }
 }
 
-/// Some that were made ahead of need, by a thread that ends with this.
+/// A pool of identities that a thread makes ahead of need. Dropping it ends the thread.
 #[derive(Debug)]
 pub(crate) struct IdentityPool {
     resources: Arc<HostResources>,
@@ -96,7 +97,7 @@ impl IdentityPool {
         })
     }
 
-    /// One that waits, or one made now.
+    /// Takes a ready identity, or makes one.
     pub(crate) fn take(&self) -> Result<InstanceIdentity, Error> {
         let ready = self.ready.as_ref().and_then(|ready| {
             let ready = ready.lock().unwrap_or_else(PoisonError::into_inner);
@@ -117,7 +118,7 @@ fn refill(resources: &Arc<HostResources>, give: &SyncSender<InstanceIdentity>) {
                     return;
                 }
             }
-            // Whoever needs one tries for itself, and tells.
+            // A start that needs an identity makes one itself and reports the error.
             Err(_) if resources.is_closed() => return,
             Err(_) => std::thread::sleep(RETRY_DELAY),
         }

@@ -1,8 +1,9 @@
-//! Installing what a package's `requirements.txt` or `package.json` asks for, as its publisher wishes, in a sandbox.
+//! Installs the dependencies in a package's `requirements.txt` or `package.json` in a sandbox.
 //!
-//! Building a dependency runs code of strangers, so pip and npm get no more than an instance: a user, control groups and a network
-//! namespace of its own, a read-only root, and the network that functions have, unless the operator lends it the host's.
-//! It works on a copy of the package in a file system of its own, which is taken over when nobody is left in it.
+//! Installing runs code of third parties. So pip and npm are isolated like an instance: a user id, control groups and a
+//! network namespace of their own, a read-only root, and the network of functions unless the operator allows the host's.
+//! They work on a copy of the package in a file system of its own. The result is adopted after all their processes have
+//! ended.
 
 use std::fs;
 use std::io;
@@ -22,39 +23,39 @@ use crate::package::{PackageError, PackageStore};
 use crate::tool::{RunningTool, ToolExit, ToolSandbox};
 use crate::{Interpreter, Worker, python};
 
-/// Where the code shows inside.
+/// Path of the code inside.
 const CODE: &str = "/var/user";
-/// How often the size of what is installed is looked at, where no file system bounds it.
+/// How often the size of the tree is checked if no file system limits it.
 const SIZE_CHECK_INTERVAL: Duration = Duration::from_millis(500);
-/// Address space of a process where no control group bounds its memory, bytes.
+/// Address space of a process if no control group limits its memory, bytes.
 const ADDRESS_SPACE: u64 = 4 << 30;
 
-/// How dependencies are installed.
+/// Settings for installing dependencies.
 #[derive(Clone, Debug)]
 pub struct InstallSettings {
-    /// Longest run.
+    /// Timeout of an installation.
     pub timeout: Duration,
-    /// The index that Python's packages come from; pip's own where there is none.
+    /// URL of the package index for Python; `None` is pip's default.
     pub index: Option<String>,
-    /// The registry that packages of Node.js come from; npm's own where there is none.
+    /// URL of the registry for Node.js; `None` is npm's default.
     pub registry: Option<String>,
-    /// Directories of the host in which pip finds packages, and which it may read.
+    /// Host directories with packages for pip, which it may read.
     pub directories: Vec<PathBuf>,
-    /// Whether pip has the host's own network, and all that it reaches, instead of functions'.
+    /// Whether the installation uses the host's network instead of the functions'.
     pub host_network: bool,
 }
 
-/// A tree with its dependencies, and what the package manager said.
+/// The result of an installation.
 #[derive(Clone, Debug)]
 pub struct Installed {
-    /// The tree.
+    /// The tree with its dependencies.
     pub tree: Sha256,
     /// The end of the package manager's output.
     pub log: String,
 }
 
 impl Worker {
-    /// Whether a package names dependencies that can be installed for an interpreter.
+    /// Returns whether a package lists dependencies that can be installed for an interpreter.
     pub fn has_requirements(
         &self,
         store: &PackageStore,
@@ -66,11 +67,11 @@ impl Worker {
         installer.is_some_and(|installer| tree.join(installer.list()).is_file())
     }
 
-    /// Installs a package's dependencies next to its code, in so many bytes of memory. Without a list of them there is nothing to
-    /// do, and the tree is the package's own. When the future is dropped, everything that it has started ends.
+    /// Installs a package's dependencies next to its code, with a memory limit. A package without a list of dependencies
+    /// is returned unchanged. Dropping the future ends all processes of the installation.
     ///
     /// # Errors
-    /// [`PackageError::Refused`] with the package manager's output when it fails.
+    /// [`PackageError::Refused`] with the package manager's output if it fails.
     pub async fn install(
         &self,
         account: AccountId,
@@ -87,11 +88,11 @@ impl Worker {
         };
         let Some(installer) = Installer::of(interpreter.runtime) else {
             return Ok(nothing(
-                "a program of one's own has no dependencies that could be installed".into(),
+                "custom runtimes have no package manager; nothing was installed".into(),
             ));
         };
         let list = installer.list();
-        // A link is for the installer to follow, in its sandbox.
+        // A symbolic link is followed only inside the sandbox, by the installer.
         let there = fs::symlink_metadata(source.join(list));
         if !there.is_ok_and(|list| list.is_file() || list.is_symlink()) {
             return Ok(nothing(format!(
@@ -116,7 +117,7 @@ impl Worker {
         let view = self.install_view(&tool_sandbox.identity, interpreter, settings);
         let program = installer.program(&work.inside, self.isolated(), interpreter, settings)?;
         let spec = RunSpec {
-            // The installation is put together there, and then moved.
+            // The package manager assembles the installation there, and then moves it.
             tmp_bytes: (u64::from(self.limits().tmp_mb) << 20).max(self.limits().unpacked_bytes),
             ..self.run_spec(view, program, work, &tool_sandbox, settings.timeout)
         };
@@ -131,7 +132,7 @@ impl Worker {
         .await
     }
 
-    /// How large a tree may be that a build makes.
+    /// Returns the largest allowed size of a tree that a build makes.
     pub(crate) fn tree_bounds(&self) -> TreeBounds {
         TreeBounds {
             bytes: self.limits().unpacked_bytes,
@@ -139,7 +140,7 @@ impl Worker {
         }
     }
 
-    /// What is the same for all tools.
+    /// Builds the run specification with the settings that all tools share.
     pub(crate) fn run_spec(
         &self,
         view: RunView,
@@ -166,7 +167,7 @@ impl Worker {
         }
     }
 
-    /// Runs a tool to its end. Where it writes in a directory of the host's, it is ended when that grows over its bounds.
+    /// Runs a tool until it ends. If it writes to a directory of the host, it is ended once that exceeds its limits.
     async fn run_bounded(
         &self,
         spec: &RunSpec,
@@ -187,7 +188,7 @@ impl Worker {
         }
     }
 
-    /// What came of a tool: its output, or why it failed.
+    /// Returns the tool's output, or the reason why it failed.
     pub(crate) fn tool_output(
         &self,
         tool: &str,
@@ -204,7 +205,7 @@ impl Worker {
                 format!("{tool} ran for over {} s, which is the limit", spec.seconds)
             }
             Some(RunFailure::Refused) => {
-                "with its dependencies the package is not allowed".to_owned()
+                "the package with its dependencies is not allowed".to_owned()
             }
             Some(RunFailure::Fault) => {
                 return Err(PackageError::Io {
@@ -238,7 +239,7 @@ impl Worker {
     ) -> RunView {
         let read: Vec<&Path> = settings.directories.iter().map(PathBuf::as_path).collect();
         if !self.isolated() {
-            // pip tells an index what it runs on, and fails where it cannot read it.
+            // pip reports the operating system to an index, and fails if it cannot read these files.
             let system = ["/etc/debian_version", "/etc/os-release"].map(Path::new);
             return RunView::Host(self.readable(&[interpreter], &[&read[..], &system].concat()));
         }
@@ -257,7 +258,7 @@ impl Worker {
     }
 }
 
-/// Returns once a directory has grown over its bounds.
+/// Returns an error once a directory exceeds its limits; otherwise waits forever.
 async fn wait_until_too_large(directory: PathBuf, bounds: TreeBounds) -> PackageError {
     loop {
         tokio::time::sleep(SIZE_CHECK_INTERVAL).await;
@@ -270,7 +271,7 @@ async fn wait_until_too_large(directory: PathBuf, bounds: TreeBounds) -> Package
             Ok(size) if size.bytes <= bounds.bytes && size.inodes <= bounds.inodes => {}
             Ok(_) => {
                 return PackageError::Refused(format!(
-                    "with its dependencies the package is too large; up to {} MB in {} files, directories and links are allowed",
+                    "the package with its dependencies is too large; up to {} MB in {} files, directories and links are allowed",
                     bounds.bytes >> 20,
                     bounds.inodes
                 ));
@@ -280,12 +281,12 @@ async fn wait_until_too_large(directory: PathBuf, bounds: TreeBounds) -> Package
     }
 }
 
-/// A path by which a child of virga can open what virga holds open.
+/// Returns a path under which child processes can open a namespace that virga holds open.
 fn namespace_path(namespace: &OwnedFd) -> PathBuf {
     format!("/proc/{}/fd/{}", std::process::id(), namespace.as_raw_fd()).into()
 }
 
-/// A directory in which something is put together; it is gone with this, unless it was moved by then.
+/// A staging directory. Dropping it removes it, unless it was moved.
 #[derive(Debug)]
 pub(crate) struct StagingDirectory(PathBuf);
 
@@ -305,7 +306,7 @@ impl Drop for StagingDirectory {
         let remove = move || {
             let _ = fs::remove_dir_all(path);
         };
-        // Without a runtime the next start clears it away.
+        // Without a runtime the directory is removed at the next start.
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
             runtime.spawn_blocking(remove);
         }

@@ -1,7 +1,6 @@
-//! The package managers that install dependencies, and how each is run: pip for Python, npm for Node.js.
+//! Command lines of the package managers: pip for Python, npm for Node.js.
 //!
-//! Neither reads anything of the operator's: no variable of virga's environment, and no configuration file. What they
-//! need is in their arguments.
+//! Neither sees virga's environment or a configuration file of the operator. All settings are in the arguments.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -12,12 +11,13 @@ use sandbox::launch::Program;
 use crate::install::InstallSettings;
 use crate::{Interpreter, PackageError};
 
-/// The authorities that the host trusts, by which an index of the operator's may be certified. pip and npm bring their own.
+/// The host's CA certificates, for an index with a certificate of the operator's own CA. pip and npm have built-in
+/// lists.
 const AUTHORITIES: &str = "/etc/ssl/certs/ca-certificates.crt";
-/// Longest wait of pip's for the next bytes, seconds. The whole run is bounded besides.
+/// pip's read timeout, seconds. The whole run has a timeout as well.
 const PIP_TIMEOUT: &str = "60";
 
-/// The package manager of a language.
+/// A package manager.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Installer {
     Pip,
@@ -25,7 +25,7 @@ pub(crate) enum Installer {
 }
 
 impl Installer {
-    /// The one for an interpreter's packages; `None` for programs of a user's own.
+    /// Returns the package manager of a runtime; `None` for custom runtimes.
     pub(crate) fn of(runtime: Runtime) -> Option<Self> {
         match runtime {
             Runtime::Python { .. } => Some(Self::Pip),
@@ -41,7 +41,7 @@ impl Installer {
         }
     }
 
-    /// The file of a package that lists what is to be installed.
+    /// Returns the name of the file that lists a package's dependencies.
     pub(crate) fn list(self) -> &'static str {
         match self {
             Self::Pip => "requirements.txt",
@@ -49,10 +49,10 @@ impl Installer {
         }
     }
 
-    /// The command that installs what the list in a directory asks for, into this directory.
+    /// Builds the command that installs the dependencies of the package at `code` into that directory.
     ///
     /// # Errors
-    /// [`PackageError::Refused`] where the host lacks the package manager.
+    /// [`PackageError::Refused`] if the host lacks the package manager.
     pub(crate) fn program(
         self,
         code: &Path,
@@ -86,7 +86,7 @@ fn pip(code: &Path, interpreter: &Interpreter, settings: &InstallSettings) -> Pr
         "install",
         "--no-input",
         "--no-cache-dir",
-        // Virga compiles what is published.
+        // Virga compiles published code itself.
         "--no-compile",
         "--disable-pip-version-check",
         "--no-warn-script-location",
@@ -105,7 +105,7 @@ fn pip(code: &Path, interpreter: &Interpreter, settings: &InstallSettings) -> Pr
     }
     if let Some(index) = &settings.index {
         args.extend(["--index-url", index]);
-        // The operator named it so.
+        // The operator configured a URL without TLS.
         if let Some(host) = plain_host(index) {
             args.extend(["--trusted-host", host]);
         }
@@ -115,12 +115,12 @@ fn pip(code: &Path, interpreter: &Interpreter, settings: &InstallSettings) -> Pr
     for directory in &directories {
         args.extend(["--find-links", directory]);
     }
-    // Nothing of virga's own environment: what the operator has told pip there may be a secret.
+    // Virga's environment is not passed on: pip settings in it may contain secrets.
     let env = [
         "PATH=/usr/local/bin:/usr/bin:/bin",
-        // No file is read for pip's settings, either.
+        // No configuration files, either.
         "PIP_CONFIG_FILE=/dev/null",
-        // A tree with some of it compiled is taken to be compiled.
+        // virga treats a tree with any compiled file as compiled.
         "PYTHONDONTWRITEBYTECODE=1",
     ];
     Program {
@@ -156,7 +156,7 @@ fn npm(
     if let Some(registry) = &settings.registry {
         args.extend(["--registry", registry]);
     }
-    // Scripts of packages find the interpreter that will serve them.
+    // Package scripts run with the interpreter that will serve the function.
     let bin = interpreter
         .program
         .parent()
@@ -164,7 +164,7 @@ fn npm(
     let env = vec![
         format!("PATH={}:/usr/local/bin:/usr/bin:/bin", bin.display()),
         format!("npm_config_cache={tmp}/.npm"),
-        // npm wants two files, and finds none.
+        // npm requires two configuration files; these do not exist.
         format!("npm_config_userconfig={tmp}/.npm/user"),
         format!("npm_config_globalconfig={tmp}/.npm/global"),
     ];
@@ -174,7 +174,7 @@ fn npm(
     })
 }
 
-/// Where npm is, which is beside its Node.js.
+/// Returns the path of npm, which lies beside its Node.js.
 fn npm_script(interpreter: &Interpreter) -> Result<PathBuf, PackageError> {
     let beside = interpreter.program.with_file_name("npm");
     fs::canonicalize(&beside).map_err(|e| {
@@ -185,7 +185,7 @@ fn npm_script(interpreter: &Interpreter) -> Result<PathBuf, PackageError> {
     })
 }
 
-/// The host and port of an index that is reached without TLS.
+/// Returns host and port of an index URL without TLS.
 fn plain_host(index: &str) -> Option<&str> {
     let rest = index.strip_prefix("http://")?;
     let authority = rest.split('/').next().unwrap_or(rest);

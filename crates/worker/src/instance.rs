@@ -1,4 +1,4 @@
-//! One instance: a blank that was given a function, and then serves one request at a time, or, as a web function's, several.
+//! One instance: a sandbox with a loaded handler. It serves one request at a time, or several if it is a web function's.
 
 use std::fs::File;
 use std::net::Ipv4Addr;
@@ -30,19 +30,19 @@ use crate::short_requests::ShortRequestDetector;
 use crate::web::{Connections, Head, NoReply, Outgoing, PORT, StreamedReply};
 use crate::{Credentials, Error, InstanceSpec};
 
-/// How long an instance that seems to be ending by itself may take to do so.
+/// How long to wait for an instance that seems to be exiting by itself.
 const END_GRACE: Duration = Duration::from_millis(50);
-/// The same for one that the kernel has ended for its memory, on a busy machine.
+/// The same after an out-of-memory kill, which takes longer on a busy machine.
 const KILL_GRACE: Duration = Duration::from_secs(2);
-/// How long a request runs before its instance yields to those that have just begun, where the processors are short. Most
-/// requests are shorter, and so are most starts: what a busy neighbour does is hardly felt by them.
+/// How long a request runs at full CPU weight. Longer requests yield to new ones when processors are short. Most
+/// requests and starts are shorter, so a busy neighbour hardly slows them down.
 const FULL_WEIGHT_FOR: Duration = Duration::from_millis(100);
-/// How often what runs for longer is looked at.
+/// Longest interval between checks of a long request.
 const CHECK_INTERVAL_MAX: Duration = Duration::from_secs(1);
-/// When a request is looked at for the first time. The next are at twice its age, and at last as often as that.
+/// Age of a request at its first check. Further checks come at twice the age each, at most [`CHECK_INTERVAL_MAX`] apart.
 const FIRST_CHECK: Duration = Duration::from_millis(25);
 
-/// Bounds that hold for every instance of a worker.
+/// Limits that hold for every instance of a worker.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct InstanceLimits {
     pub(crate) response_bytes: u64,
@@ -59,16 +59,16 @@ pub struct Instance {
     spec: Arc<InstanceSpec>,
     launch_mode: LaunchMode,
     instance_limits: InstanceLimits,
-    /// Until when its credentials are good enough to begin another request.
+    /// When its credentials become too old for another request.
     credentials_valid_until: Option<Instant>,
     web: Option<Web>,
 }
 
-/// What a web function's instance has beside.
+/// The parts that only a web function's instance has.
 #[derive(Debug)]
 struct Web {
     connections: Arc<Connections>,
-    /// What its server has printed since a request was told.
+    /// Output of its server since the last [`Instance::take_printed`].
     printed: Arc<std::sync::Mutex<Log>>,
 }
 
@@ -78,36 +78,36 @@ struct Channel {
     log: pipe::Receiver,
 }
 
-/// A start that succeeded, and what it cost.
+/// A successful start and its cost.
 #[derive(Debug)]
 pub struct Started {
     /// The instance, idle.
     pub instance: Instance,
-    /// What the user's code printed while it was loaded.
+    /// Output of the user's code during the load.
     pub log: Vec<u8>,
-    /// From the ask to the loaded handler.
+    /// Time from the call to the loaded handler.
     pub total: Duration,
-    /// Of it, having a sandbox.
+    /// Part of it: obtaining a sandbox.
     pub sandbox: Duration,
-    /// Of it, importing the handler, as the guest measured it.
+    /// Part of it: importing the handler, as measured by the guest.
     pub import: Duration,
     /// Peak memory so far, bytes.
     pub memory_peak: u64,
 }
 
-/// A start that failed.
+/// A failed start.
 #[derive(Debug)]
 pub enum StartError {
-    /// The user's code is at fault; one waiting request is answered with this.
+    /// The user's code is at fault. One waiting request is answered with this failure.
     User {
-        /// What to answer.
+        /// The failure to answer with.
         failure: Failure,
-        /// What the code printed.
+        /// Output of the code.
         log: Vec<u8>,
-        /// What was used.
+        /// Resources used.
         usage: Usage,
     },
-    /// The platform is at fault; another start may succeed.
+    /// The platform is at fault. Another start may succeed.
     Platform(Error),
 }
 
@@ -117,16 +117,16 @@ impl From<Error> for StartError {
     }
 }
 
-/// What came of an invocation.
+/// The result of an invocation.
 #[derive(Debug)]
 pub struct InvocationResult {
-    /// For the caller.
+    /// The outcome for the caller.
     pub outcome: Outcome,
-    /// Whether the instance took the event. One that ended before may leave it to another: nothing was done for it.
+    /// Whether the instance read the event. If it ended before, the event can safely be sent to another instance.
     pub accepted: bool,
-    /// Whether the instance can serve again.
+    /// Whether the instance can serve another request.
     pub reusable: bool,
-    /// Whether its last requests were brief, and waited for nothing but a processor; it is looked at now and then.
+    /// Whether its last requests were short; `None` if there is no new sample.
     pub short_requests: Option<bool>,
 }
 
@@ -137,7 +137,7 @@ enum ExchangeEnd {
 }
 
 impl Instance {
-    /// Gives a blank its function and waits until the handler is loaded.
+    /// Assigns a function to a pre-warmed sandbox and waits until the handler is loaded.
     pub(crate) async fn start(
         prewarmed: PrewarmedSandbox,
         spec: Arc<InstanceSpec>,
@@ -204,7 +204,7 @@ impl Instance {
                 })
             }
             Ok((status, body)) => {
-                // What it holds counts until it is gone.
+                // Its memory counts until it has ended.
                 instance.end().await;
                 let report: ReadyReport = serde_json::from_slice(&body).unwrap_or_default();
                 let failure = report.error.into_failure(load_status(status));
@@ -225,17 +225,17 @@ impl Instance {
         }
     }
 
-    /// What it was made from.
+    /// Returns the specification that it was started with.
     pub fn spec(&self) -> &InstanceSpec {
         &self.spec
     }
 
-    /// Its address, which no other living instance has; none without a network.
+    /// Returns its address, which no other running instance has. `None` without a network.
     pub fn address(&self) -> Option<Ipv4Addr> {
         self.process.address()
     }
 
-    /// Runs one request. The caller makes sure that there is no other at the same time.
+    /// Runs one request. The caller ensures that no other runs at the same time.
     pub async fn invoke(&self, request: RequestId, event: &[u8]) -> InvocationResult {
         let begun = Instant::now();
         let frame = frame::invoke(request, event);
@@ -283,8 +283,8 @@ impl Instance {
         }
     }
 
-    /// A web function's server listens. What it prints is taken from now on, whether or not there are requests: it must
-    /// not wait for room in the pipe.
+    /// Collects the output of a web function's server from now on, also between requests. Otherwise the server would
+    /// block on a full pipe.
     fn collect_server_output(&mut self) {
         let printed = Arc::new(std::sync::Mutex::new(Log::new(
             self.instance_limits.log_bytes,
@@ -296,7 +296,7 @@ impl Instance {
         let Channel { log, .. } = self.channel.get_mut();
         let pipe = log.as_fd().try_clone_to_owned();
         let Ok(Ok(pipe)) = pipe.map(pipe::Receiver::from_owned_fd) else {
-            warn!("what a web function prints cannot be read");
+            warn!("cannot read the output of a web function");
             return;
         };
         let process = self.process.clone();
@@ -318,18 +318,18 @@ impl Instance {
         });
     }
 
-    /// Passes a request on to a web function's server. Several may run at a time. Its head is made once more where a kept
-    /// connection ends before any byte of a reply.
+    /// Forwards a request to a web function's server. Several may run at a time. `head` is called again if a reused
+    /// connection ends before the first byte of a reply.
     ///
     /// # Errors
-    /// What to answer when there is no reply: the server has ended, or does not speak HTTP.
+    /// The failure to answer with: the server has ended, or does not speak HTTP.
     pub async fn forward(
         &self,
         head: &Head<'_>,
         body: Outgoing,
     ) -> Result<Response<StreamedReply>, Failure> {
         let Some(web) = &self.web else {
-            let message = "the function serves no HTTP";
+            let message = "the function is no web function";
             return Err(Failure::new(StatusCode::InternalError, message));
         };
         match web.connections.send(head, body).await {
@@ -338,9 +338,9 @@ impl Instance {
         }
     }
 
-    /// Why a web function's server gave no reply, or not all of it.
+    /// Returns why a web function's server sent no reply or an incomplete one, if its end is the reason.
     pub async fn connection_failure(&self) -> Option<Failure> {
-        // Its end is on its way where that is the reason, and certainly where the kernel has ended it.
+        // If the server has ended, the notification is on its way; after an out-of-memory kill it certainly is.
         let killed = self.process.with_slot(|slot| slot.out_of_memory());
         let grace = if killed == Some(true) {
             KILL_GRACE
@@ -358,7 +358,7 @@ impl Instance {
         }
         let message = match why {
             NoReply::NotConnected(e) => {
-                format!("the function's server takes no connection on port {PORT}: {e}")
+                format!("the function's server accepts no connection on port {PORT}: {e}")
             }
             NoReply::Broken(e) => {
                 format!("the function's server closed the connection before its reply: {e}")
@@ -367,13 +367,13 @@ impl Instance {
         Failure::new(StatusCode::UserCodeException, message)
     }
 
-    /// What a web function's server has printed since this was asked last.
+    /// Takes the output of a web function's server since the last call.
     pub fn take_printed(&self) -> Vec<u8> {
         let Some(web) = &self.web else {
             return Vec::new();
         };
         let mut log = web.printed.lock().unwrap_or_else(PoisonError::into_inner);
-        // All that was printed before a reply is in the pipe by now, even where the reactor has not heard.
+        // All output before a reply is in the pipe by now, even if the reactor has no event for it yet.
         if let Ok(mut channel) = self.channel.try_lock() {
             let Channel { log: pipe, .. } = &mut *channel;
             collect(|buffer| sandbox::read_now(pipe.as_fd(), buffer), &mut log);
@@ -381,14 +381,14 @@ impl Instance {
         std::mem::replace(&mut *log, Log::new(self.instance_limits.log_bytes)).finish()
     }
 
-    /// Whether its credentials are too old for another request.
+    /// Returns whether its credentials are too old for another request.
     pub fn is_stale(&self) -> bool {
         self.credentials_valid_until
             .is_some_and(|until| until <= Instant::now())
     }
 
-    /// Takes an answer only when it names its request. Another one was left by what an earlier request started, and
-    /// whatever comes from this instance can no longer be told apart.
+    /// Accepts an answer only if it names its request. A wrong one was left by an earlier request's background work, and
+    /// later frames of this instance could not be attributed either, so the instance is ended.
     async fn checked_answer(
         &self,
         request: RequestId,
@@ -407,8 +407,8 @@ impl Instance {
         )))
     }
 
-    /// Sends a frame, if there is one, and waits for the guest's, collecting the log beside it. On failure
-    /// the instance has ended when this returns.
+    /// Sends a frame, if there is one, and waits for the guest's frame while collecting the log. After a failure the
+    /// instance has ended when this returns.
     async fn exchange(
         &self,
         frame: Option<&[u8]>,
@@ -419,7 +419,7 @@ impl Instance {
         let Channel { frames, log: pipe } = &mut *channel;
         let mut log = Log::new(self.instance_limits.log_bytes);
         let limit = self.instance_limits.response_bytes as usize;
-        // The answer's text, and the id before it.
+        // The request id precedes the answer.
         let read_max = limit + size_of::<RequestId>();
         let mut deprioritized = false;
         let exchanged = {
@@ -429,7 +429,7 @@ impl Instance {
                 }
                 frames.read(expected, read_max).await
             };
-            // One timer for both, since almost none fires.
+            // One timer serves checks and timeout, since almost none fires.
             let begun = tokio::time::Instant::now();
             let deadline = tokio::time::sleep_until(begun + timeout.min(FIRST_CHECK));
             tokio::pin!(exchange, deadline);
@@ -467,7 +467,7 @@ impl Instance {
             }
             ExchangeEnd::Frame(Err(_)) => {
                 let lost = self.lost(expected).await;
-                // Nobody can read it any more, so what is unread stays so.
+                // The guest has ended, so data that is unread now stays unread.
                 Err(match lost {
                     ExchangeError::User(failure) if frame.is_some() && frames.is_untouched() => {
                         ExchangeError::Untouched(failure)
@@ -484,12 +484,12 @@ impl Instance {
                 )))
             }
         };
-        // All that was printed before the answer is in the pipe by now, even where the reactor has not heard.
+        // All output before the answer is in the pipe by now, even if the reactor has no event for it yet.
         collect(|buffer| sandbox::read_now(pipe.as_fd(), buffer), &mut log);
         (result, log.finish())
     }
 
-    /// Sees to it that a request of this age leaves others room.
+    /// Lowers the priority of a request of this age, so that it does not slow down others.
     fn deprioritize(&self, age: Duration) {
         self.control("confine to some processors", CgroupSlot::confine_processors);
         if age >= FULL_WEIGHT_FOR {
@@ -497,14 +497,14 @@ impl Instance {
         }
     }
 
-    /// Does something to its control groups, which it also does without.
+    /// Changes its control groups. A failure is only logged.
     fn control(&self, what: &str, run: impl FnOnce(&mut CgroupSlot) -> sandbox::Result<()>) {
         if let Some(Err(e)) = self.process.with_slot(run) {
             debug!(error = %e, "cannot {what} an instance");
         }
     }
 
-    /// The guest closed its pipe, or wrote something that is not a frame.
+    /// Ends the instance after the guest closed its pipe or wrote an invalid frame, and returns the reason.
     async fn lost(&self, expected: Kind) -> ExchangeError {
         let Exit {
             status,
@@ -538,8 +538,8 @@ impl Instance {
     }
 
     async fn end(&self) -> Exit {
-        // A handler's end is on its way to the init when its pipe closes; killing at once would hide its
-        // exit code behind the signal, so an instance that is ending by itself gets a moment.
+        // When a handler exits, its pipe closes before its exit status arrives. Killing at once would replace its exit
+        // code by the signal, so it gets a grace period.
         let grace = tokio::time::timeout(END_GRACE, self.process.wait());
         if let Ok(exit) = grace.await {
             return exit;
@@ -548,12 +548,12 @@ impl Instance {
         self.process.wait().await
     }
 
-    /// Highest memory use since the start, bytes.
+    /// Returns the peak memory use since the start, bytes.
     pub fn memory_peak(&self) -> u64 {
         self.process.memory_peak()
     }
 
-    /// Stops the instance's processes where they are, or lets them go on.
+    /// Freezes the instance's processes, or thaws them.
     pub fn freeze(&self, frozen: bool) {
         if let Some(web) = self.web.as_ref().filter(|_| frozen) {
             web.connections.close_idle();
@@ -561,17 +561,17 @@ impl Instance {
         self.process.freeze(frozen);
     }
 
-    /// Ends every process of the instance. Returns at once; [`Instance::ended`] tells when it is done.
+    /// Kills every process of the instance. Returns at once; [`Instance::ended`] waits for the end.
     pub fn stop(&self) {
         self.process.kill();
     }
 
-    /// Tells the instance's processes to end (SIGTERM).
+    /// Sends SIGTERM to the instance's processes.
     pub fn terminate(&self) {
         self.process.terminate();
     }
 
-    /// Waits until the instance has ended, of itself or not.
+    /// Waits until the instance has ended.
     pub fn ended(&self) -> impl Future<Output = ()> + Send + use<> {
         let process = self.process.clone();
         async move {
@@ -580,10 +580,10 @@ impl Instance {
     }
 }
 
-/// Why no frame came.
+/// Why no frame was received.
 enum ExchangeError {
     User(Failure),
-    /// The instance ended before it read anything of the request.
+    /// The instance ended before it read any of the request.
     Untouched(Failure),
     Platform(Error),
 }
@@ -597,7 +597,7 @@ impl ExchangeError {
     }
 }
 
-/// What a guest says when its handler is, or is not, loaded.
+/// The guest's report when its handler is loaded, or failed to.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 struct ReadyReport {
@@ -665,8 +665,8 @@ fn assign(
     Ok((assignment.launch_mode, frames))
 }
 
-/// Waits until there is something in the log's pipe. Where nothing more is kept, it is emptied now and then: a function
-/// that prints without end waits for its pipe, rather than all others for the processor that emptying it takes.
+/// Waits until the log pipe is readable. Once the log is full, the pipe is drained only every few milliseconds:
+/// backpressure slows down a function that prints endlessly, instead of its output using the processor time of others.
 async fn readable(pipe: &pipe::Receiver, full: bool) -> std::io::Result<()> {
     const PAUSE: Duration = Duration::from_millis(2);
     if full {
@@ -675,11 +675,11 @@ async fn readable(pipe: &pipe::Receiver, full: bool) -> std::io::Result<()> {
     pipe.readable().await
 }
 
-/// Reads what is in the log's pipe without waiting, within reason. Says whether the pipe is still open.
+/// Drains the log pipe without waiting, up to a bound. Returns whether the pipe is still open.
 fn collect(mut read: impl FnMut(&mut [u8]) -> std::io::Result<usize>, log: &mut Log) -> bool {
-    // Twice the size of a pipe's buffer: a background process that goes on printing does not hold us.
+    // Twice the size of a pipe's buffer: a background process that keeps printing cannot occupy the reader.
     const ROUNDS: usize = 32;
-    // It is cleared each time, mostly for nothing.
+    // It is zeroed on every call, mostly for nothing, so it is small.
     let mut buffer = [0; 4 << 10];
     for _ in 0..ROUNDS {
         match read(&mut buffer) {
@@ -707,7 +707,7 @@ fn timed_out(expected: Kind, timeout: Duration, launch_mode: &LaunchMode) -> Fai
     }
 }
 
-/// Statuses that a shim may report of a load; a guest that reports another has raised an exception.
+/// Maps a status that a shim reports for a load. Any other value counts as an exception.
 fn load_status(status: u16) -> StatusCode {
     let known = [
         StatusCode::ContainerStateExited,
@@ -720,7 +720,7 @@ fn load_status(status: u16) -> StatusCode {
         .unwrap_or(StatusCode::UserCodeException)
 }
 
-/// Statuses that a shim may report of a run.
+/// Maps a status that a shim reports for a run.
 fn run_status(status: u16) -> StatusCode {
     if status == StatusCode::ResponseTooLarge.as_u16() {
         StatusCode::ResponseTooLarge
@@ -729,8 +729,8 @@ fn run_status(status: u16) -> StatusCode {
     }
 }
 
-/// What an instance may use. Its weight grows with its memory, and so does the most it may take: one
-/// processor up to 1.5 GB, more beyond; a small function still starts at full speed on an idle machine.
+/// Returns an instance's limits. CPU weight and limit grow with the memory: one processor up to 1.5 GB, more beyond. A
+/// small function still starts at full speed on an idle machine.
 fn limits(spec: &InstanceSpec, instance_limits: &InstanceLimits) -> Limits {
     let mb = spec.memory.mb();
     Limits {

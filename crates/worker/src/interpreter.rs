@@ -1,4 +1,4 @@
-//! The interpreters of this host, and which of them serves a runtime.
+//! The interpreters of this host, and the choice of one for a runtime.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -10,19 +10,19 @@ use tracing::warn;
 
 use crate::Error;
 
-/// An interpreter that was started once and said what it is.
+/// An interpreter whose version was determined by running it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Interpreter {
-    /// The runtime that it is.
+    /// Its runtime.
     pub runtime: Runtime,
-    /// The program, without links.
+    /// The program, with links resolved.
     pub program: PathBuf,
-    /// Where its library lies.
+    /// Installation prefix, which holds its library.
     pub prefix: PathBuf,
 }
 
 impl Interpreter {
-    /// Where SCF's users find it inside.
+    /// Returns the paths under which SCF documents it.
     pub(crate) fn runtime_paths(&self) -> Vec<String> {
         match self.runtime {
             Runtime::Python { major, minor } => vec![
@@ -37,17 +37,17 @@ impl Interpreter {
     }
 }
 
-/// Which interpreter serves a runtime.
+/// The interpreter that serves a runtime.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Served {
-    /// The one that runs the code.
+    /// The interpreter that runs the code.
     pub interpreter: Arc<Interpreter>,
-    /// Whether it is another version than was asked for.
+    /// Whether it is another version than the requested one.
     pub fallback: bool,
 }
 
 impl Served {
-    /// What users are told when another version serves than `asked`.
+    /// Returns a note for users if another version than `asked` serves.
     pub fn note(&self, asked: Runtime) -> Option<String> {
         let runs = self.interpreter.runtime;
         self.fallback
@@ -55,18 +55,18 @@ impl Served {
     }
 }
 
-/// The interpreters of this host, by version.
+/// The interpreters of this host, by runtime.
 #[derive(Clone, Debug)]
 pub struct Interpreters {
     found: BTreeMap<Runtime, Arc<Interpreter>>,
-    /// What serves programs of users' own.
+    /// Placeholder for custom runtimes.
     none: Arc<Interpreter>,
     fallback: bool,
 }
 
 impl Interpreters {
-    /// Starts each candidate once to learn its version. With none named it looks where they usually are. `fallback` lets
-    /// a newer version serve one that is missing.
+    /// Runs each candidate to determine its version. Without named programs, the usual locations are searched.
+    /// `fallback` lets a newer version serve a missing one.
     pub fn find(pythons: &[PathBuf], nodes: &[PathBuf], fallback: bool) -> Self {
         let mut found = BTreeMap::new();
         discover(&mut found, pythons, python_candidates, query_python);
@@ -87,7 +87,8 @@ impl Interpreters {
         }
     }
 
-    /// The paths that SCF documents for its runtimes, and the prefix of what serves each here.
+    /// Returns the paths that SCF documents for its runtimes, each with the prefix of the interpreter that serves it
+    /// here.
     pub(crate) fn documented_paths(&self) -> Vec<(PathBuf, PathBuf)> {
         const PYTHONS: [(u8, u8); 4] = [(3, 6), (3, 7), (3, 9), (3, 10)];
         const NODES: [u8; 5] = [10, 12, 14, 16, 18];
@@ -105,7 +106,7 @@ impl Interpreters {
         served.collect()
     }
 
-    /// The newest Python.
+    /// Returns the newest Python.
     pub fn newest_python(&self) -> Option<&Arc<Interpreter>> {
         let pythons = ..=Runtime::Python {
             major: u8::MAX,
@@ -117,15 +118,15 @@ impl Interpreters {
             .map(|(_, python)| python)
     }
 
-    /// All of them, oldest first.
+    /// Returns all interpreters, oldest first.
     pub fn all(&self) -> impl Iterator<Item = &Arc<Interpreter>> {
         self.found.values()
     }
 
-    /// The interpreter for a runtime: itself, or, where that is allowed, the nearest newer one.
+    /// Returns the interpreter for a runtime: the same version, or with fallback the nearest newer one.
     ///
     /// # Errors
-    /// [`Error::NoInterpreter`] lists what there is.
+    /// [`Error::NoInterpreter`] lists the installed ones.
     pub fn serve(&self, wanted: Runtime) -> Result<Served, Error> {
         let last = match wanted {
             Runtime::Python { .. } => Runtime::Python {
@@ -173,7 +174,7 @@ impl Interpreters {
     }
 }
 
-/// Whether one stands for the other: Node.js' minor versions only add.
+/// Returns whether a version can stand for another: minor versions of Node.js are compatible.
 fn same_release(found: Runtime, wanted: Runtime) -> bool {
     match (found, wanted) {
         (Runtime::Node { major: found, .. }, Runtime::Node { major: wanted, .. }) => {
@@ -201,7 +202,7 @@ fn discover(
                     .entry(interpreter.runtime)
                     .or_insert_with(|| Arc::new(interpreter));
             }
-            // Only what the operator named is worth a word.
+            // Only programs that the operator named are worth a warning.
             Err(why) if !named.is_empty() => {
                 warn!(program = %program.display(), why, "not an interpreter")
             }
@@ -210,7 +211,7 @@ fn discover(
     }
 }
 
-/// `python3.N` on the path and in the places where version managers keep them.
+/// Lists `python3.N` in the system directories and those of version managers.
 fn python_candidates() -> Vec<PathBuf> {
     let mut directories: Vec<PathBuf> = ["/usr/bin", "/usr/local/bin"]
         .iter()
@@ -251,7 +252,7 @@ fn python_candidates() -> Vec<PathBuf> {
     places
 }
 
-/// `node` in the same places, and where its version manager keeps it.
+/// Lists `node` in the system directories and those of its version manager.
 fn node_candidates() -> Vec<PathBuf> {
     let mut places: Vec<PathBuf> = ["/usr/bin/node", "/usr/local/bin/node"]
         .iter()
@@ -277,12 +278,12 @@ fn query_python(program: &Path) -> Result<Interpreter, String> {
     let (program, text) = query(program, &["-I", "-S", "-c", QUESTION])?;
     let mut lines = text.lines();
     let version = lines.next().unwrap_or_default().replace(' ', ".");
-    let runtime =
-        Runtime::parse(&format!("Python{version}")).map_err(|_| format!("it says {version:?}"))?;
+    let runtime = Runtime::parse(&format!("Python{version}"))
+        .map_err(|_| format!("its version is {version:?}, which is not supported"))?;
     let prefix = lines
         .next()
         .map(PathBuf::from)
-        .ok_or("it does not say its prefix")?;
+        .ok_or("it does not report its prefix")?;
     Ok(Interpreter {
         runtime,
         program,
@@ -294,10 +295,10 @@ fn query_node(program: &Path) -> Result<Interpreter, String> {
     let (program, text) = query(program, &["--version"])?;
     let version = text.trim().trim_start_matches('v');
     let minor = version.rsplit_once('.').map_or(version, |(minor, _)| minor);
-    let runtime =
-        Runtime::parse(&format!("Nodejs{minor}")).map_err(|_| format!("it says {version:?}"))?;
+    let runtime = Runtime::parse(&format!("Nodejs{minor}"))
+        .map_err(|_| format!("its version is {version:?}, which is not supported"))?;
     let prefix = program.parent().and_then(Path::parent);
-    let prefix = prefix.ok_or("it lies in no directory")?.to_owned();
+    let prefix = prefix.ok_or("it has no installation prefix")?.to_owned();
     Ok(Interpreter {
         runtime,
         program,
@@ -305,7 +306,7 @@ fn query_node(program: &Path) -> Result<Interpreter, String> {
     })
 }
 
-/// The program without links, and what it answers.
+/// Runs a program, and returns its path with links resolved and its output.
 fn query(program: &Path, args: &[&str]) -> Result<(PathBuf, String), String> {
     let program = program.canonicalize().map_err(|e| e.to_string())?;
     let output = Command::new(&program)

@@ -1,7 +1,7 @@
-//! The life of one instance: from a blank sandbox to a loaded handler, through its requests, to its end.
+//! Runs function instances: assigns pre-warmed sandboxes to functions, passes requests to them, and ends them.
 //!
-//! The worker gets a complete [`InstanceSpec`] by value. It knows neither the catalog nor triggers, decides
-//! nothing about how many instances there are, and goes on working while the control plane is down.
+//! The worker gets a complete [`InstanceSpec`] by value. It knows neither the catalog nor triggers and does not decide
+//! how many instances run. It keeps working while the control plane is down.
 #![forbid(unsafe_code)]
 
 mod assignment;
@@ -44,41 +44,41 @@ pub use worker::{Config, Worker};
 
 use thiserror::Error;
 
-/// A fault of the platform or the host; never of the user's code.
+/// A fault of the platform or the host, never of the user's code.
 #[derive(Debug, Error)]
 pub enum Error {
     /// A step of isolation failed.
     #[error(transparent)]
     Sandbox(#[from] sandbox::Error),
-    /// Talking to an instance, or a file of the worker's own.
+    /// I/O with an instance, or with one of the worker's own files.
     #[error("{step}: {source}")]
     Io {
-        /// What was being done.
+        /// The step that failed.
         step: &'static str,
-        /// The system's answer.
+        /// The system's error.
         #[source]
         source: std::io::Error,
     },
-    /// An instance's sandbox could not be completed.
-    #[error("the sandbox could not be made: {0}")]
+    /// The sandbox of an instance could not be set up.
+    #[error("failed to set up the sandbox: {0}")]
     Setup(String),
-    /// What is asked for takes more than a process can put around itself.
-    #[error("{0} cannot be had with --isolation=process")]
+    /// The requested feature needs isolation that `--isolation=process` does not have.
+    #[error("{0} is not available with --isolation=process")]
     NeedsIsolation(&'static str),
-    /// All users set aside for instances are in use.
+    /// All user ids reserved for instances are in use.
     #[error(
-        "all {0} users set aside for instances are in use; raise uid_count, or, where it is lower, the limit of open files (ulimit -n)"
+        "all {0} user ids reserved for instances are in use; raise uid_count, and the limit of open files (ulimit -n) if that is lower"
     )]
     NoUser(u32),
-    /// No interpreter can serve the runtime.
+    /// No installed interpreter can serve the runtime.
     #[error("{wanted} is not installed; this host has {have}")]
     NoInterpreter {
-        /// What was asked for.
+        /// The requested runtime.
         wanted: String,
-        /// What there is.
+        /// The installed interpreters.
         have: String,
     },
-    /// The thread that keeps a zygote has ended.
+    /// The thread that owns the zygote has ended.
     #[error("the worker is shutting down")]
     Closed,
 }

@@ -1,6 +1,6 @@
-//! What one invocation printed, bounded.
+//! The log of one invocation, up to a limit.
 
-/// Collects output up to a limit and counts what is beyond.
+/// Collects output up to a limit and counts the bytes beyond it.
 #[derive(Debug)]
 pub(crate) struct Log {
     text: Vec<u8>,
@@ -24,12 +24,12 @@ impl Log {
         self.dropped += (bytes.len() - kept) as u64;
     }
 
-    /// Whether all that comes from now on is only counted.
+    /// Returns whether further output is only counted.
     pub(crate) fn is_full(&self) -> bool {
         self.text.len() == self.limit
     }
 
-    /// The text; a note says how much is missing.
+    /// Returns the text, with a note if it was truncated.
     pub(crate) fn finish(mut self) -> Vec<u8> {
         if self.dropped > 0 {
             let note = format!(

@@ -1,19 +1,19 @@
-//! The documents that SCF answers with when an invocation fails.
+//! Failures of invocations, and SCF's error documents for them.
 
 use model::{RequestId, StatusCode};
 use serde::{Deserialize, Serialize};
 
-/// Characters of a summary.
+/// Most characters of a summary.
 const SUMMARY: usize = 500;
 
-/// What went wrong, before it belongs to a request.
+/// A failure, before it is bound to a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failure {
-    /// SCF's code.
+    /// SCF's status code.
     pub status: StatusCode,
-    /// For people.
+    /// Message for people.
     pub message: String,
-    /// The user's own stack, for an exception.
+    /// Stack trace of the user's code, for an exception.
     pub stack: Option<String>,
 }
 
@@ -27,7 +27,7 @@ impl Failure {
         }
     }
 
-    /// All of it that fits a line.
+    /// Returns a one-line summary.
     pub fn summary(&self) -> String {
         let stack = self.stack.as_deref().unwrap_or_default();
         let last = stack.lines().rev().find(|line| !line.trim().is_empty());
@@ -44,13 +44,13 @@ impl Failure {
         text
     }
 
-    /// The failure of `request`, as SCF words it in RetMsg.
+    /// Returns the error document for `request`, as in SCF's RetMsg.
     pub fn document(&self, request: RequestId) -> Vec<u8> {
         failure_document(self.status, &self.message, self.stack.as_deref(), request)
     }
 }
 
-/// What a runtime shim says of a failure. A guest wrote it, so every part may be missing.
+/// A failure as a runtime shim reports it. A guest wrote it, so any part may be missing.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 pub(crate) struct Reported {
@@ -70,7 +70,7 @@ impl Reported {
     }
 }
 
-/// SCF's error document: `errorCode`, `errorMessage`, `requestId`, `stackTrace` when there is one, and
+/// Returns SCF's error document: `errorCode`, `errorMessage`, `requestId`, `stackTrace` if there is one, and
 /// `statusCode`.
 pub fn failure_document(
     status: StatusCode,

@@ -1,8 +1,8 @@
-//! Compiling a package's Python files once, when it is published, so that no cold start does.
+//! Compiles a package's Python files once, at publication, so that cold starts do not.
 //!
-//! Reading source is the interpreter's business and the source is a stranger's, so it happens in a sandbox without
-//! network, which sees the tree read-only and writes elsewhere. What it wrote is moved into the tree file by file,
-//! each whole; a start that comes before that compiles for itself.
+//! The source is untrusted, so the interpreter compiles it in a sandbox without network, which sees the tree read-only.
+//! The compiled files are moved into the tree one by one, each atomically. A start that comes earlier compiles for
+//! itself.
 
 use std::ffi::OsStr;
 use std::io;
@@ -20,29 +20,29 @@ use crate::package::{self, PackageError, PackageStore};
 use crate::tool::{RunningTool, ToolSandbox};
 use crate::{Interpreter, Worker, python};
 
-/// Where the code and what is compiled of it show inside.
+/// Paths of the code and of the compiled files inside.
 const CODE: &str = "/var/user";
 const COMPILED: &str = "/home/qcloud";
-/// The first version that can be told where to write.
+/// First Python version that can write compiled files to another directory.
 const VERSION_MIN: (u8, u8) = (3, 8);
 const TIMEOUT: Duration = Duration::from_secs(120);
-/// Memory of a compiler beside the files, bytes.
+/// Memory of the compiler in addition to the files, bytes.
 const COMPILER_BYTES: u64 = 128 << 20;
 
-/// What compiling a tree takes.
+/// Resources that compiling a tree needs.
 #[derive(Clone, Copy, Debug)]
 pub struct CompileNeeds {
-    /// Memory, with what is written, bytes.
+    /// Memory, including the written files, bytes.
     pub memory_bytes: u64,
-    /// The longest run.
+    /// Timeout of the run.
     pub timeout: Duration,
 }
 
 impl Worker {
-    /// Returns what it takes to compile a tree for an interpreter; nothing where there is nothing to compile.
+    /// Returns the resources that compiling a tree for an interpreter needs. `None` if there is nothing to compile.
     ///
     /// # Errors
-    /// The disk's.
+    /// Disk errors.
     pub async fn compile_needs(
         &self,
         store: &PackageStore,
@@ -59,17 +59,17 @@ impl Worker {
         let sources =
             blocking(move || sources(&path, &tag).map_err(PackageError::io("read a tree"))).await?;
         Ok(sources.map(|bytes| CompileNeeds {
-            // What is compiled is about as large as its source, and is written where it counts as memory.
+            // Compiled files are about as large as their source, and are written to memory.
             memory_bytes: COMPILER_BYTES + 2 * bytes,
             timeout: TIMEOUT,
         }))
     }
 
-    /// Compiles a tree for an interpreter, in so many bytes of memory. Returns how many files were compiled; what does not
-    /// compile is left out. When the future is dropped, everything that it has started ends.
+    /// Compiles a tree for an interpreter, with a memory limit. Returns the number of compiled files; files with errors
+    /// are skipped. Dropping the future ends all processes of the compilation.
     ///
     /// # Errors
-    /// The disk's, or the sandbox's.
+    /// Disk errors and sandbox errors.
     pub async fn precompile(
         &self,
         account: AccountId,
@@ -86,7 +86,7 @@ impl Worker {
         let tool_sandbox = ToolSandbox::take(self, account, false, memory_bytes);
         let tool_sandbox = tool_sandbox.map_err(PackageError::worker)?;
         let bounds = TreeBounds {
-            // A directory for each of the code's, and one for each file, at most.
+            // At most one directory per directory of the code, and one compiled file per file.
             inodes: self.tree_bounds().inodes * 2,
             ..self.tree_bounds()
         };
@@ -96,7 +96,7 @@ impl Worker {
                 .map_or(COMPILED.into(), |host| host.path().to_owned()),
             seed: None,
             result: result.path().to_owned(),
-            // Files that do not compile make it fail, and are no fault.
+            // The compiler fails if any file has errors, but the other files are usable.
             always: true,
             bounds,
         };
@@ -109,7 +109,7 @@ impl Worker {
             let read = self.readable(&[interpreter], &[&tree]);
             (tree.as_path(), RunView::Host(read))
         };
-        // Below where it writes, the compiler makes the path of the code anew.
+        // The compiler recreates the path of the code below its output directory.
         let from = code.strip_prefix("/").unwrap_or(code).to_owned();
         let program = compiler(interpreter, code, &work.inside);
         let spec = self.run_spec(view, program, work, &tool_sandbox, TIMEOUT);
@@ -150,8 +150,8 @@ fn compiler(interpreter: &Interpreter, code: &Path, compiled: &Path) -> Program 
     }
 }
 
-/// Returns the bytes of a tree's Python files; nothing if an earlier run of virga, or the package's maker, has compiled it for
-/// this version, or it has none.
+/// Returns the total size of a tree's Python files. `None` if there are none, or if the tree already has files compiled
+/// for this version.
 fn sources(tree: &Path, tag: &str) -> io::Result<Option<u64>> {
     let mut bytes = None;
     for path in package::walk(tree)? {
@@ -166,8 +166,8 @@ fn sources(tree: &Path, tag: &str) -> io::Result<Option<u64>> {
     Ok(bytes)
 }
 
-/// Moves compiled files to where the interpreter looks for them. A stranger's program has named them, and a stranger has
-/// made the tree's links: no link is followed on either side.
+/// Moves compiled files to where the interpreter looks for them. File names and links of the tree are untrusted, so no
+/// link is followed on either side.
 fn move_compiled_files(
     result: &Path,
     from: &Path,
@@ -177,7 +177,7 @@ fn move_compiled_files(
     let take = PackageError::io("take over compiled files");
     let opened = Directory::open(result).and_then(|result| result.below(from));
     let (Ok(from), Ok(tree)) = (opened, Directory::open(tree)) else {
-        // Nothing was compiled, or the tree is gone.
+        // Nothing was compiled, or the tree was removed.
         return Ok(0);
     };
     let files = from.files(bounds).map_err(PackageError::tree)?;
@@ -188,7 +188,7 @@ fn move_compiled_files(
     for path in compiled {
         match move_compiled_file(&from, &tree, path) {
             Ok(()) => moved += 1,
-            // One that is there already, or whose place is none of the tree's own directories.
+            // The file exists already, or its directory is not one of the tree.
             Err(e) if !is_disk(&e) => {}
             Err(e) => return Err(take(e)),
         }
@@ -205,7 +205,7 @@ fn move_compiled_file(from: &Directory, tree: &Directory, path: &Path) -> io::Re
     from.below(parent)?.move_file(name, &cache)
 }
 
-/// Whether an error is the disk's own.
+/// Returns whether an error is caused by the disk.
 fn is_disk(error: &io::Error) -> bool {
     matches!(
         error.kind(),

@@ -1,8 +1,8 @@
-//! Overlays of code and layers, one for each account that runs them.
+//! Overlay mounts of code and layers, one per account.
 //!
-//! A tree of files serves the instances of every account that brought the same bytes. Each account has an overlay of its own over
-//! it, so that neither locks nor watches reach another account. Making one, and finding its files for the first time, takes a
-//! start 0.2 ms, so an overlay is kept for a while and each instance is given a copy of its mount.
+//! Instances of several accounts that uploaded the same bytes share a tree. Each account has an overlay of its own over
+//! it, so that file locks and inotify watches do not reach other accounts. Making an overlay and looking up its files
+//! for the first time adds 0.2 ms to a start. So overlays are cached, and each instance gets a copy of the mount.
 
 use std::collections::HashMap;
 use std::fs;
@@ -15,14 +15,14 @@ use std::time::{Duration, Instant};
 
 use model::AccountId;
 
-/// Most overlays that are kept; each takes a descriptor, and the kernel's memory for the files that were looked up.
+/// Most cached overlays. Each takes a descriptor and kernel memory for the files that were looked up.
 const CACHED_MAX: usize = 512;
-/// How long one is kept after its last use. It also keeps the disk from reusing the space of a tree that was removed.
+/// How long an overlay stays cached after its last use. It also keeps the disk from reusing the space of a removed tree.
 const CACHED_FOR: Duration = Duration::from_secs(60);
 
 type Key = (AccountId, PathBuf);
 
-/// The overlays in use lately.
+/// A cache of overlays.
 #[derive(Debug, Default)]
 pub(crate) struct PrivateTrees {
     cached: Mutex<HashMap<Key, CachedOverlay>>,
@@ -31,17 +31,17 @@ pub(crate) struct PrivateTrees {
 #[derive(Debug)]
 struct CachedOverlay {
     overlay: Arc<OwnedFd>,
-    /// Device and number of the directory below. As long as the overlay is there, no other directory gets the number.
+    /// Device and inode of the directory below. The overlay holds it open, so the inode is not reused.
     identity: (u64, u64),
     used: Instant,
 }
 
 impl PrivateTrees {
-    /// Returns a detached mount of the account's overlay over a directory. `empty` is an empty directory of the host. Must be
-    /// called within a tokio runtime.
+    /// Returns a detached mount of the account's overlay over `directory`. `empty` is an empty directory of the host.
+    /// Must be called within a tokio runtime.
     ///
     /// # Errors
-    /// The system's error, as where there are no overlays.
+    /// The system's error, for example if the kernel has no overlayfs.
     pub(crate) fn mount(
         self: &Arc<Self>,
         account: AccountId,
@@ -55,7 +55,7 @@ impl PrivateTrees {
             return sandbox::copy_mount(&overlay);
         }
         let overlay = sandbox::private_tree(directory, empty)?;
-        // Linux before 6.15 does not copy a mount that is nowhere attached.
+        // Linux before 6.15 cannot copy a detached mount.
         let Ok(copy) = sandbox::copy_mount(&overlay) else {
             return Ok(overlay);
         };
@@ -63,7 +63,7 @@ impl PrivateTrees {
         Ok(copy)
     }
 
-    /// Lets go of the overlays of an account.
+    /// Evicts the overlays of an account.
     pub(crate) fn forget(&self, account: AccountId) {
         self.lock().retain(|(owner, _), _| *owner != account);
     }
@@ -71,7 +71,7 @@ impl PrivateTrees {
     fn find(&self, key: &Key, identity: (u64, u64)) -> Option<Arc<OwnedFd>> {
         let mut cached = self.lock();
         let one = cached.get_mut(key)?;
-        // Removed and made anew since, under the same name.
+        // The directory was removed and recreated under the same name.
         if one.identity != identity {
             return None;
         }
@@ -107,7 +107,7 @@ impl PrivateTrees {
     }
 }
 
-/// Evicts overlays that were not used for a while, until there is none.
+/// Evicts overlays that were not used for a while, until none is left.
 async fn expire(trees: Weak<PrivateTrees>) {
     loop {
         tokio::time::sleep(CACHED_FOR / 2).await;

@@ -1,4 +1,4 @@
-//! An instance's processes as virga sees them: alive, frozen, ended.
+//! The processes of an instance: running, frozen, or ended.
 
 use std::borrow::Borrow;
 use std::fs::DirBuilder;
@@ -23,19 +23,19 @@ use crate::disks::{DiskLease, Disks};
 use crate::identity::InstanceIdentity;
 use crate::users::Users;
 
-/// What instances of a worker take from and give back to.
+/// Host resources that the instances of a worker share.
 #[derive(Debug)]
 pub(crate) struct HostResources {
-    /// None where instances are processes and nothing more.
+    /// `None` with `--isolation=process`.
     pub(crate) tree: Option<CgroupTree>,
     pub(crate) users: Users,
-    /// None where functions have no network but their loopback.
+    /// `None` if functions have only loopback.
     pub(crate) network: Option<Network>,
-    /// None where temporary files are in memory.
+    /// `None` if temporary files are kept in memory.
     pub(crate) disks: Option<Disks>,
-    /// Set when everything is being removed.
+    /// Set at shutdown.
     pub(crate) closed: AtomicBool,
-    /// The same, for those that wait for it.
+    /// The same flag, to wait for.
     pub(crate) stopping: watch::Sender<bool>,
 }
 
@@ -44,10 +44,10 @@ impl HostResources {
         self.closed.load(Ordering::Relaxed)
     }
 
-    /// Waits until everything is being removed.
+    /// Waits for the shutdown.
     pub(crate) async fn closing(&self) {
         let mut stopping = self.stopping.subscribe();
-        // The sender is this home's own.
+        // The sender lives as long as `self`.
         let _ = stopping.wait_for(|stopping| *stopping).await;
     }
 }
@@ -59,24 +59,24 @@ pub(crate) struct Exit {
     pub(crate) out_of_memory: bool,
 }
 
-/// A sandbox with its processes. Its control groups and its user go back when it has ended.
+/// A sandbox with its processes. Its control groups and user id are released when it has ended.
 #[derive(Debug)]
 pub(crate) struct Process {
     pidfd: Arc<Pidfd>,
     slot: Mutex<Option<CgroupSlot>>,
-    /// Its directory for temporary files, where that is one of the host's.
+    /// Its work directory for temporary files, if that is a directory of the host.
     work_directory: Option<WorkDirectory>,
-    /// What it has of the host's disk.
+    /// Its lease of disk space.
     disk: OnceLock<DiskLease>,
     user: u32,
     exit: watch::Receiver<Option<Exit>>,
     resources: Arc<HostResources>,
-    /// With it this would end.
+    /// The instance ends with its zygote, so it keeps the zygote alive.
     _zygote: Arc<Zygote>,
 }
 
 impl Process {
-    /// Takes charge of a fresh sandbox. Must be called within a tokio runtime.
+    /// Takes charge of a new sandbox. Must be called within a tokio runtime.
     pub(crate) fn adopt(
         cell: Pidfd,
         (zygote, mut zygote_alive): (Arc<Zygote>, watch::Receiver<()>),
@@ -87,7 +87,7 @@ impl Process {
         resources: Arc<HostResources>,
     ) -> std::io::Result<Arc<Self>> {
         let pidfd = Arc::new(cell);
-        // Readable once the cell's first process and with it every other is gone.
+        // Readable once the sandbox init, and with it every other process, has ended.
         let ended = wait_for_exit(pidfd.clone())?;
         let (sender, exit) = watch::channel(None);
         let process = Arc::new(Self {
@@ -106,7 +106,7 @@ impl Process {
                 tokio::select! {
                     biased;
                     sent = status => sent.ok(),
-                    // Nobody tells any more.
+                    // The zygote has ended and sends no status any more.
                     _ = zygote_alive.changed() => None,
                 }
             };
@@ -114,7 +114,8 @@ impl Process {
             let status = tokio::select! {
                 () = &mut ended => handler.await,
                 status = &mut handler => {
-                    // What else there is in its cell ends with it; and it with its zygote, which a frozen one does not do by itself.
+                    // The remaining processes end with the sandbox init. It would end with its zygote, but a frozen one
+                    // cannot, so it is killed.
                     watched_process.kill();
                     ended.await;
                     status
@@ -136,7 +137,7 @@ impl Process {
         }
     }
 
-    /// Runs something on the control groups, while they are this instance's.
+    /// Runs a function on the control groups, unless they were released.
     pub(crate) fn with_slot<T>(&self, run: impl FnOnce(&mut CgroupSlot) -> T) -> Option<T> {
         self.slot
             .lock()
@@ -145,14 +146,14 @@ impl Process {
             .map(run)
     }
 
-    /// Highest memory use since the start, bytes; of its first process alone where there are no control groups.
+    /// Returns the peak memory use since the start, bytes; of the first process only, if there are no control groups.
     pub(crate) fn memory_peak(&self) -> u64 {
         self.with_slot(|slot| slot.peak())
             .or_else(|| self.pidfd.resident_peak())
             .unwrap_or(0)
     }
 
-    /// The process that is all there is of it, if there is only one.
+    /// Returns the process id if the instance has exactly one process.
     pub(crate) fn sole_process(&self) -> Option<i32> {
         match self.with_slot(|slot| slot.processes())?.ok()?[..] {
             [sole_process] => Some(sole_process),
@@ -160,56 +161,56 @@ impl Process {
         }
     }
 
-    /// Its user, which no other living instance has.
+    /// Returns its user id, which no other running instance has.
     pub(crate) fn user(&self) -> u32 {
         self.user
     }
 
-    /// Keeps a disk for it until it has ended.
+    /// Keeps a disk lease until the instance has ended.
     pub(crate) fn attach_disk(&self, disk: DiskLease) {
-        // It is given one once.
+        // This is called once per process, so `set` succeeds.
         let _ = self.disk.set(disk);
     }
 
-    /// Its directory for temporary files, where that is one of the host's.
+    /// Returns its work directory for temporary files, if that is a directory of the host.
     pub(crate) fn work_directory(&self) -> Option<&Path> {
         self.work_directory
             .as_ref()
             .map(|work_directory| work_directory.0.as_path())
     }
 
-    /// Ends every process of the instance.
+    /// Kills every process of the instance.
     pub(crate) fn kill(&self) {
         if let Err(e) = self.pidfd.kill() {
-            warn!(error = %e, "cannot kill an instance");
+            warn!(error = %e, "failed to kill an instance");
         }
-        // Under version 1 a frozen process does not die before it is thawed.
+        // In cgroup version 1 a frozen process dies only after it is thawed.
         self.freeze(false);
     }
 
-    /// A socket inside its network, to connect with.
+    /// Returns a socket in its network namespace, to connect with.
     pub(crate) fn socket_inside(&self) -> sandbox::Result<OwnedFd> {
         sandbox::network::socket_inside(&self.pidfd)
     }
 
-    /// Tells its processes to end, where they can be told from others.
+    /// Sends SIGTERM to its processes.
     pub(crate) fn terminate(&self) {
         let sent = match self.with_slot(|slot| slot.terminate()) {
             Some(sent) => sent.map_err(|e| e.to_string()),
             None => self.pidfd.terminate().map_err(|e| e.to_string()),
         };
         if let Err(error) = sent {
-            warn!(error, "cannot tell an instance to end");
+            warn!(error, "failed to send SIGTERM to an instance");
         }
     }
 
-    /// Its address, which no other living instance has.
+    /// Returns its address, which no other running instance has.
     pub(crate) fn address(&self) -> Option<Ipv4Addr> {
         let number = self.resources.users.number(self.user);
         self.resources.network.as_ref()?.address(number)
     }
 
-    /// Takes its network away but for the loopback.
+    /// Removes its network except for loopback.
     pub(crate) fn disable_network(&self) -> sandbox::Result<()> {
         match &self.resources.network {
             Some(network) => network.disconnect(self.resources.users.number(self.user)),
@@ -217,16 +218,16 @@ impl Process {
         }
     }
 
-    /// Stops all processes where they are, or lets them go on.
+    /// Freezes all processes, or thaws them.
     pub(crate) fn freeze(&self, frozen: bool) {
         if let Some(Err(e)) = self.with_slot(|slot| slot.freeze(frozen))
             && !self.resources.is_closed()
         {
-            warn!(error = %e, frozen, "cannot freeze or thaw an instance");
+            warn!(error = %e, frozen, "failed to freeze or thaw an instance");
         }
     }
 
-    /// How it ended, if it has.
+    /// Returns how it ended, if it has.
     pub(crate) fn ended(&self) -> Option<Exit> {
         self.exit.borrow().clone()
     }
@@ -254,7 +255,7 @@ impl Drop for Process {
             .unwrap_or_else(PoisonError::into_inner)
             .take();
         if self.exit.borrow().is_none() {
-            // The runtime is shutting down around a living instance; nothing of it may be used again.
+            // The runtime is shutting down while the instance runs, so nothing of it may be reused.
             let _ = self.pidfd.kill();
             return;
         }
@@ -265,12 +266,12 @@ impl Drop for Process {
     }
 }
 
-/// A directory of one instance, gone with it.
+/// A work directory of one instance, removed on drop.
 #[derive(Debug)]
 pub(crate) struct WorkDirectory(pub(crate) PathBuf);
 
 impl WorkDirectory {
-    /// Makes it below `parent`.
+    /// Creates a directory `name` below `parent`.
     pub(crate) fn make(parent: &Path, name: &str) -> std::io::Result<Self> {
         let path = parent.join(name);
         DirBuilder::new()
@@ -287,7 +288,7 @@ impl Drop for WorkDirectory {
         if let Err(error) = removed
             && error.kind() != std::io::ErrorKind::NotFound
         {
-            warn!(%error, path = %self.0.display(), "temporary files are left behind");
+            warn!(%error, path = %self.0.display(), "failed to remove temporary files of an instance");
         }
     }
 }
@@ -305,7 +306,7 @@ where
     Ok(async move {
         let ready = watched.readable().await.map(drop);
         if let Err(e) = ready {
-            warn!(error = %e, "cannot watch a process; it will be killed");
+            warn!(error = %e, "failed to watch a process; killing it");
             let _ = watched.get_ref().borrow().kill();
         }
     })

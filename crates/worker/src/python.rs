@@ -1,4 +1,4 @@
-//! What is particular to Python: the zygote's root and command.
+//! Zygote, root and runtime files of Python.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -14,19 +14,19 @@ use crate::assignment::{LOCALE, PATH};
 
 /// The shim that an interpreter runs.
 pub(crate) const SHIM: &str = include_str!("../../../runtimes/python/shim.py");
-/// What makes certifi's list of authorities the sandbox's.
+/// A `sitecustomize` module that points certifi to the sandbox's CA certificates.
 pub(crate) const SITE: &str = include_str!("../../../runtimes/python/site/sitecustomize.py");
 /// Its directory, beside the shim.
 pub(crate) const SITE_DIRECTORY: &str = "site";
-/// The function that each new process loads before it waits for a real one.
+/// The function that each new process loads as a warm-up run.
 pub(crate) const WARM_UP: &str = include_str!("../../../runtimes/python/warmup.py");
-/// The sandbox's library.
+/// The sandbox's shared library.
 pub(crate) const LIBRARY: &[u8] = include_bytes!(env!("VIRGA_GUEST_LIBRARY"));
 
-/// Where shim and library show inside.
+/// Directory of shim and library inside.
 pub(crate) const RUNTIME: &str = "/var/runtime/virga";
 
-/// The root for some interpreters: the system, their prefixes where those are elsewhere, and `extra`.
+/// Returns the root for some interpreters: system directories, interpreter prefixes outside of `/usr`, and `extra`.
 pub(crate) fn root(
     interpreters: &[&Interpreter],
     staging: PathBuf,
@@ -40,7 +40,7 @@ pub(crate) fn root(
         if !prefix.starts_with("/usr") && binds.iter().all(|bind| bind.target != *prefix) {
             binds.push(read_only(prefix, prefix));
         }
-        // The paths that SCF documents. Of several versions the newest comes last.
+        // The paths that SCF documents. With several versions, the newest wins.
         for link in interpreter.runtime_paths() {
             links.insert(PathBuf::from(link), prefix.clone());
         }
@@ -61,8 +61,8 @@ pub(crate) fn read_only(source: &Path, target: &Path) -> Bind {
     }
 }
 
-/// Compiles the function that each new process loads, which is virga's own, so that none does. One that comes before it
-/// has ended compiles for itself. Must be called within a tokio runtime.
+/// Compiles the warm-up function in the background, so that new processes do not. Those that start earlier compile for
+/// themselves. Must be called within a tokio runtime.
 pub(crate) fn compile_warm_up(interpreter: &Interpreter, runtime: &Path) {
     let started = Command::new(&interpreter.program)
         .args(["-I", "-S", "-m", "py_compile"])
@@ -72,13 +72,13 @@ pub(crate) fn compile_warm_up(interpreter: &Interpreter, runtime: &Path) {
         .spawn();
     match started {
         Ok(mut child) => drop(tokio::spawn(async move { child.wait().await })),
-        Err(error) => warn!(%error, "a function of virga's own cannot be compiled"),
+        Err(error) => warn!(%error, "failed to compile the warm-up function"),
     }
 }
 
-/// A zygote of this interpreter. It has what a function's environment has by default, as far as that is read at a start
-/// alone: see [`crate::start`]. `runtime` is the directory that holds the shim and the library. A root of its own is put
-/// together in a directory.
+/// Returns the zygote specification of an interpreter. Its environment has the defaults of a function's variables that
+/// are read only at process start (see [`crate::start`]). `runtime` is the directory with the shim and the library.
+/// `own` gives the staging directory and the name resolution, if it has a root of its own.
 pub(crate) fn zygote(
     interpreter: &Interpreter,
     runtime: &Path,
@@ -90,13 +90,13 @@ pub(crate) fn zygote(
     };
     let shim = shown.join("shim.py").to_string_lossy().into_owned();
     let library = shown.join("libsandbox.so").to_string_lossy().into_owned();
-    // On the host these would be directories of the host's.
+    // Without a root of its own, these would be directories of the host.
     let libraries = own
         .is_some()
         .then(|| format!("LD_LIBRARY_PATH={}", sandbox::LIBRARIES.join(":")));
     let env = [
         format!("PATH={PATH}"),
-        // Python 3.6 would take names as ASCII without it.
+        // Without it, Python 3.6 decodes file names as ASCII.
         format!("LANG={LOCALE}"),
         format!("LC_ALL={LOCALE}"),
     ];

@@ -1,8 +1,8 @@
-//! Keeps a zygote and its blanks: sandboxes made ahead of need that no user's code has touched.
+//! A pool of pre-warmed sandboxes that are forked from one zygote. No user code has run in them.
 //!
-//! One thread per zygote: the kernel ties a zygote's life to the thread that started it, and forking is
-//! serial anyway. A cold start takes a blank and the thread makes the next one a moment later; a start
-//! that finds none goes before such refills, and makes the thread keep more of them for a while.
+//! Each zygote has a thread of its own: the kernel ties a zygote's life to the thread that started it, and forking is
+//! serial anyway. A cold start takes a ready sandbox, and the thread makes a replacement a moment later. A start that
+//! finds none goes before replacements and makes the pool grow for a while.
 
 use std::collections::VecDeque;
 use std::os::fd::{AsFd, OwnedFd};
@@ -25,16 +25,16 @@ use crate::exit_statuses::ExitStatuses;
 use crate::identity::{IdentityPool, InstanceIdentity};
 use crate::process::{self, HostResources, Process, WorkDirectory};
 
-/// How many times as many blanks as usual are kept where starts find none.
+/// Largest factor by which the pool grows over its configured size.
 const GROWTH_FACTOR_MAX: usize = 4;
-/// How long a start that took a blank is let alone before another is made, where half of them are left: making one takes
-/// more of the processors than the start itself.
+/// Pause after a sandbox was taken before its replacement is made, while at least half of the pool is ready. Making one
+/// takes more processor time than the start itself, which would be slowed down.
 const REFILL_DELAY: Duration = Duration::from_millis(8);
-/// How long more than the usual number are kept since they were last short.
+/// How long the pool keeps its increased size after it was last short.
 const SHRINK_AFTER: Duration = Duration::from_secs(5);
 
-/// What a blank may use: what is made ahead of need does not push aside what runs. As most functions have it, since each
-/// limit that differs is written when a start waits.
+/// Limits of a sandbox before its assignment. The low CPU weight keeps pre-warming from slowing down requests. The
+/// values are those of most functions, since every limit that differs is written while a start waits.
 fn initial_limits(processes: u32) -> Limits {
     Limits {
         memory_bytes: 128 << 20,
@@ -44,40 +44,41 @@ fn initial_limits(processes: u32) -> Limits {
     }
 }
 
-/// A sandboxed process that waits to be given a function.
+/// A sandboxed process that waits for the assignment of a function.
 #[derive(Debug)]
 pub(crate) struct PrewarmedSandbox {
     pub(crate) process: Arc<Process>,
-    /// Where it is told its function.
+    /// The socket over which the sandbox receives its assignment.
     pub(crate) socket: UnixStream,
     pub(crate) log: OwnedFd,
     pub(crate) hostname: String,
-    /// Where it sees what runtimes are made of.
+    /// Path of the runtime shims inside.
     pub(crate) shims: PathBuf,
-    /// An empty directory of the host, where it has a root of its own.
+    /// An empty directory of the host, if the sandbox has a root of its own.
     pub(crate) empty: Option<PathBuf>,
-    /// Whether it is a copy of an interpreter.
+    /// Whether the process is a copy of a warm interpreter.
     pub(crate) is_copy: bool,
 }
 
 impl PrewarmedSandbox {
-    /// One that waits says nothing: something to read is the end of its process, whose cell may take a moment longer.
+    /// Returns whether the sandbox is usable. A waiting one writes nothing, so a readable socket means that its process
+    /// has ended, even if the sandbox init has not yet.
     fn is_alive(&self) -> bool {
         self.process.ended().is_none() && !sandbox::is_readable(self.socket.as_fd())
     }
 }
 
-/// How blanks are made.
+/// Configuration of a pool.
 #[derive(Clone, Debug)]
 pub(crate) struct PoolSettings {
     /// Virga's own binary.
     pub(crate) virga: PathBuf,
     pub(crate) zygote: ZygoteSpec,
-    /// Whose they become.
+    /// The account whose functions use the sandboxes.
     pub(crate) account: u64,
-    /// Where blanks see what runtimes are made of.
+    /// Path of the runtime shims inside.
     pub(crate) shims: PathBuf,
-    /// How many wait ready where starts are rare.
+    /// Configured pool size.
     pub(crate) ready: usize,
     pub(crate) tmp_bytes: u64,
     pub(crate) tmp_inodes: u64,
@@ -87,38 +88,38 @@ pub(crate) struct PoolSettings {
     pub(crate) sandbox_kind: SandboxKind,
 }
 
-/// Where blanks are made.
+/// The kind of sandboxes that a pool makes.
 #[derive(Clone, Debug)]
 pub(crate) enum SandboxKind {
-    /// In cells, with control groups.
+    /// With namespaces and control groups.
     Namespaces,
-    /// On the host.
+    /// Processes of the host, confined by Landlock.
     Host {
-        /// What they read of it.
+        /// Host paths that they may read.
         readable: Vec<PathBuf>,
-        /// Where each has a directory for temporary files.
+        /// Parent of their work directories.
         work_directories: PathBuf,
     },
 }
 
-/// When a zygote is followed by a fresh one: all that come of one share its memory's layout.
+/// When a zygote is replaced by a fresh one. All instances of a zygote share its memory layout (ASLR), so it is renewed.
 #[derive(Clone, Copy, Debug)]
 pub struct ZygoteRenewal {
-    /// After so many blanks,
+    /// Forks after which the zygote is replaced.
     pub forks: u32,
-    /// or at this age, when the next blank is wanted.
+    /// Age at which the zygote is replaced, checked when a sandbox is made.
     pub age: Duration,
 }
 
 enum PoolRequest {
     Make(oneshot::Sender<Result<PrewarmedSandbox, Error>>),
-    /// One that waited was taken.
+    /// A ready sandbox was taken.
     Refill,
 }
 
 type Ready = Arc<Mutex<VecDeque<PrewarmedSandbox>>>;
 
-/// A handle on the thread. When the last one goes, the zygote and all its instances end.
+/// A handle on the pool's thread. Dropping the last one ends the zygote and all its instances.
 #[derive(Debug)]
 pub(crate) struct SandboxPool {
     requests: Sender<PoolRequest>,
@@ -157,7 +158,7 @@ impl SandboxPool {
         Ok(Self { requests, ready })
     }
 
-    /// A blank: one that waits, or one made now.
+    /// Takes a ready sandbox, or waits until one is made.
     pub(crate) async fn take(&self) -> Result<PrewarmedSandbox, Error> {
         let waiting = pop_alive(&self.ready);
         if let Some(prewarmed) = waiting {
@@ -173,7 +174,7 @@ impl SandboxPool {
 }
 
 impl SandboxPool {
-    /// One of those that wait, for its user's sake.
+    /// Kills a ready sandbox to free its user id. Returns its process.
     pub(crate) fn kill_ready_sandbox(&self) -> Option<Arc<Process>> {
         let evicted = pop_alive(&self.ready)?;
         evicted.process.kill();
@@ -186,27 +187,27 @@ fn pop_alive(ready: &Ready) -> Option<PrewarmedSandbox> {
     std::iter::from_fn(|| ready.pop_front()).find(PrewarmedSandbox::is_alive)
 }
 
-/// The thread's state.
+/// The state of the pool's thread.
 struct PoolThread {
     settings: PoolSettings,
-    /// How many blanks are wanted now.
+    /// Current target size of the pool.
     target: usize,
     resources: Arc<HostResources>,
     identities: Arc<IdentityPool>,
     zygote: Option<ActiveZygote>,
-    /// What follows it, while it warms up.
+    /// The next zygote while it warms up.
     next: Option<(Zygote, OwnedFd)>,
-    /// When a blank was taken last.
+    /// When a sandbox was last taken.
     last_taken: Option<Instant>,
     ready: Ready,
     inbox: Receiver<PoolRequest>,
     failures: u32,
 }
 
-/// A zygote in use. It lives on until the last instance that it made has ended.
+/// A zygote in use. It lives until the last instance forked from it has ended.
 struct ActiveZygote {
     zygote: Arc<Zygote>,
-    /// Closed when it has ended, of itself or not.
+    /// Closed when the zygote has ended.
     is_alive: watch::Receiver<()>,
     exit_statuses: Arc<ExitStatuses>,
     forks: u32,
@@ -238,11 +239,11 @@ impl ActiveZygote {
     }
 }
 
-/// What keeps a blank from being made.
+/// Why a sandbox could not be made.
 enum MakeError {
-    /// Something on this side, as that no descriptor is free; the zygote is as good as before.
+    /// A local fault, for example no free descriptor. The zygote is unaffected.
     Local(Error),
-    /// The zygote cannot be talked to.
+    /// Communication with the zygote failed.
     Zygote(Error),
 }
 
@@ -275,7 +276,7 @@ impl PoolThread {
         }
     }
 
-    /// The next ask, which is waited for no longer than this.
+    /// Receives the next request; waits no longer than `pause`.
     fn next_request(&self, pause: Option<Duration>) -> Result<PoolRequest, RecvTimeoutError> {
         match pause {
             Some(pause) => self.inbox.recv_timeout(pause),
@@ -283,7 +284,8 @@ impl PoolThread {
         }
     }
 
-    /// When there is something to do without an ask: more blanks to make, or to give up; none where all is as it is wanted.
+    /// Returns the time until the thread has work without a request: sandboxes to make, or surplus ones to kill. `None`
+    /// if the pool has its configured size.
     fn pause(&self) -> Option<Duration> {
         if self.ready_count() >= self.target {
             return (self.target > self.settings.ready).then_some(SHRINK_AFTER);
@@ -294,7 +296,7 @@ impl PoolThread {
         }))
     }
 
-    /// Starts have not been short of blanks for a while.
+    /// Shrinks the pool after it has not been short for a while.
     fn shrink(&mut self) {
         self.target = (self.target / 2).max(self.settings.ready);
         while self.ready_count() > self.target {
@@ -305,7 +307,7 @@ impl PoolThread {
     }
 
     fn refill(&mut self) {
-        // Where they go as fast as they come, the processors are better spent on more of them.
+        // At high demand, processor time is better spent on more sandboxes than on their warm-up runs.
         let demand_is_high = self
             .last_taken
             .is_some_and(|last_taken| last_taken.elapsed() < REFILL_DELAY);
@@ -313,10 +315,11 @@ impl PoolThread {
         match self.make(!skip_warm_up) {
             Ok(prewarmed) => self.keep(prewarmed),
             Err(e) => {
+                // Exponential backoff from 100 ms to 12.8 s.
                 let pause = Duration::from_millis(100 << self.failures.min(7));
                 self.failures += 1;
                 if !self.resources.is_closed() {
-                    warn!(error = %e, ?pause, "cannot make a sandbox ahead of need");
+                    warn!(error = %e, ?pause, "failed to make a pre-warmed sandbox; retrying after the pause");
                 }
                 match self.inbox.recv_timeout(pause) {
                     Ok(PoolRequest::Make(sender)) => drop(sender.send(self.make(false))),
@@ -327,7 +330,7 @@ impl PoolThread {
         }
     }
 
-    /// Whether less than half of the blanks that are wanted are there.
+    /// Returns whether less than half of the target is ready.
     fn is_half_empty(&self) -> bool {
         2 * self.ready_count() < self.target
     }
@@ -346,7 +349,7 @@ impl PoolThread {
             .push_back(prewarmed);
     }
 
-    /// Makes one, which rehearses where nobody waits for it.
+    /// Makes a sandbox. With `warm_up`, its process does a warm-up run first, which no start waits for.
     fn make(&mut self, warm_up: bool) -> Result<PrewarmedSandbox, Error> {
         let identity = self.identities.take()?;
         match self.make_as(identity, warm_up) {
@@ -357,7 +360,7 @@ impl PoolThread {
             Err(MakeError::Local(error)) => Err(error),
             Err(MakeError::Zygote(error)) => {
                 if !self.resources.is_closed() {
-                    warn!(%error, "a zygote failed and is started anew");
+                    warn!(%error, "a zygote failed; starting another");
                 }
                 self.zygote = None;
                 Err(error)
@@ -468,13 +471,13 @@ impl PoolThread {
         })
     }
 
-    /// The zygote to fork from: the one in use, its successor once that is warm, or the first.
+    /// Returns the zygote to fork from: the successor once it is warm, else the one in use, else a first one.
     fn active_zygote(&mut self) -> Result<&mut ActiveZygote, sandbox::Error> {
         if let Some(next) = self.next.take_if(|(next, _)| next.has_spoken()) {
             match ActiveZygote::begin(next) {
                 Ok(fresh) => self.zygote = Some(fresh),
                 Err(error) => {
-                    warn!(%error, "a zygote's successor failed; another is started later")
+                    warn!(%error, "the successor of a zygote failed; another is started later")
                 }
             }
         }
@@ -483,10 +486,13 @@ impl PoolThread {
         match &mut self.zygote {
             Some(old) => {
                 if self.next.is_none() && (old.forks >= forks || old.born.elapsed() >= age) {
-                    // Where it cannot be started the old one goes on, and the next try is a whole life later.
+                    // If the successor cannot be started, the old zygote stays in use and the next attempt comes after
+                    // another full term.
                     (old.forks, old.born) = (0, Instant::now());
                     self.next = Zygote::start(virga, spec)
-                        .inspect_err(|error| warn!(%error, "cannot renew a zygote"))
+                        .inspect_err(
+                            |error| warn!(%error, "failed to start the successor of a zygote"),
+                        )
                         .ok();
                 }
                 Ok(old)

@@ -1,24 +1,24 @@
-//! Whether a function's requests are brief, and wait for nothing but a processor.
+//! Detects functions with short requests, which use the processor briefly and wait for nothing else.
 
 use std::fs;
 use std::time::{Duration, Instant};
 
-/// Requests of an instance from one look to the next, at least.
+/// Least number of requests between two samples.
 const REQUESTS_MIN: u64 = 64;
-/// A look reads three files of the kernel's, so that what has been said stands for so long.
+/// How long a verdict is valid. A sample reads three files of the kernel.
 const VALID_FOR: Duration = Duration::from_millis(200);
-/// Processor time of a brief request, nanoseconds.
+/// Largest average processor time of a short request, nanoseconds.
 const SHORT_NS: u64 = 500_000;
 
-/// What an instance's first thread has used.
+/// Usage of an instance's main thread.
 #[derive(Clone, Copy, Debug)]
 struct ThreadUsage {
     processor_ns: u64,
-    /// How often it gave the processor up by itself.
+    /// Voluntary context switches.
     voluntary_switches: u64,
 }
 
-/// What is known of an instance's requests.
+/// Samples of one instance.
 #[derive(Debug, Default)]
 pub(crate) struct ShortRequestDetector {
     requests_since: u64,
@@ -27,7 +27,8 @@ pub(crate) struct ShortRequestDetector {
 }
 
 impl ShortRequestDetector {
-    /// Counts a request. Says now and then whether the last ones were brief, where `process` is all there is of the instance.
+    /// Counts a request. Occasionally returns whether the last requests were short; `process` returns the instance's
+    /// process if it has only one.
     pub(crate) fn count(
         &mut self,
         now: Instant,
@@ -66,9 +67,9 @@ impl ThreadUsage {
         let waited = self
             .voluntary_switches
             .saturating_sub(before.voluntary_switches);
-        // A process that waits for its next request alone does so once for each. It is given a quarter more.
+        // A process that waits for nothing but its next request switches once per request. A quarter is tolerance.
         let voluntary_switches = requests + requests / 4;
-        // A kernel that does not count says 0.
+        // A kernel without scheduler statistics reports 0.
         (1..SHORT_NS * requests).contains(&used) && waited <= voluntary_switches
     }
 }

@@ -1,4 +1,4 @@
-//! All that an instance is made from.
+//! The specification of an instance.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -8,22 +8,22 @@ use model::{FunctionKey, FunctionKind, Handler, MemoryMb, RoleName, Version};
 
 use crate::Interpreter;
 
-/// Where functions believe they run: what SCF tells them of their surroundings.
+/// The platform as functions see it in their environment and context.
 #[derive(Clone, Debug)]
 pub struct PlatformInfo {
     /// Region name.
     pub region: String,
-    /// The account's Uin.
+    /// Uin of the account.
     pub uin: String,
-    /// Where functions find virga's own API, if they have a network.
+    /// URL of virga's API for functions, if they have a network.
     pub endpoint: Option<String>,
-    /// Where they find virga's buckets, if it serves any.
+    /// URL of virga's buckets, if it serves any.
     pub buckets: Option<String>,
-    /// Whether they trust virga's own certificate authority, which vouches for the cloud's names.
+    /// Whether functions trust the local certificate authority, which certifies the cloud's host names.
     pub trusts_authority: bool,
 }
 
-/// Credentials that an instance acts with.
+/// Temporary credentials of an instance.
 #[derive(Clone)]
 pub struct Credentials {
     /// `TENCENTCLOUD_SECRETID`.
@@ -32,7 +32,7 @@ pub struct Credentials {
     pub key: String,
     /// `TENCENTCLOUD_SESSIONTOKEN`.
     pub token: String,
-    /// For how long an instance that has them is given requests.
+    /// How long an instance that has them takes requests.
     pub valid_for: Duration,
 }
 
@@ -49,30 +49,30 @@ pub struct InstanceSpec {
     pub function: FunctionKey,
     /// Its version.
     pub version: Version,
-    /// How it is called.
+    /// Event function or web function.
     pub kind: FunctionKind,
-    /// The interpreter that serves it.
+    /// The interpreter that runs it.
     pub interpreter: Arc<Interpreter>,
-    /// Its entry point.
+    /// Its handler.
     pub handler: Handler,
-    /// Its memory; its share of processor time follows from it.
+    /// Its memory, which also sets its CPU weight and limit.
     pub memory: MemoryMb,
-    /// Longest run of one request.
+    /// Timeout of a request.
     pub timeout: Duration,
-    /// Longest start.
+    /// Timeout of the start.
     pub init_timeout: Duration,
-    /// In whose name it acts.
+    /// Role whose credentials it has.
     pub role: Option<RoleName>,
-    /// Whether it has a network beyond its loopback.
+    /// Whether it has a network beyond loopback.
     pub public_net: bool,
-    /// How long a connection of a web function may be silent, where that is said.
+    /// Idle timeout of a web function's connections, if set.
     pub silence: Option<Duration>,
-    /// The user's variables.
+    /// Environment variables of the user.
     pub environment: Vec<(String, String)>,
     /// The unpacked code.
     pub code: PathBuf,
     /// The merged layers, if any.
     pub layers: Option<PathBuf>,
-    /// Where it believes it runs.
+    /// The platform as it sees it.
     pub platform: Arc<PlatformInfo>,
 }

@@ -1,14 +1,14 @@
-//! Which functions need a process that was started with their own environment.
+//! Decides which functions need a process that is started with their own environment.
 //!
-//! A Python handler runs in a copy of a warm interpreter, and gets its environment after that was started. Interpreter, C
-//! library and dynamic linker read some variables once, at the start of a process. A copy has those of its zygote, whose
-//! values are those of a function that sets none of them. A zygote cannot have the function's: `LD_PRELOAD` alone would run
-//! the user's code where privileges are. So a function that sets one is served by a process that becomes the interpreter
-//! once it is confined. Its cold start takes as long as the interpreter's own.
+//! A Python handler runs in a copy of a warm interpreter and gets its environment afterwards. The interpreter, the C
+//! library and the dynamic linker read some variables only once, at process start. A copy has the values of its zygote,
+//! which are those of a function that sets none of them. A zygote cannot have the function's values: `LD_PRELOAD` alone
+//! would run user code with privileges. A function that sets such a variable is served by a process that executes the
+//! interpreter after confinement. Its cold start includes the start of the interpreter.
 
 use std::path::Path;
 
-/// Variables that are read at the start of a process.
+/// Variables that are read only at process start.
 const NAMES: &[&str] = &[
     "GCONV_PATH",
     "GLIBC_TUNABLES",
@@ -16,20 +16,20 @@ const NAMES: &[&str] = &[
     "LANGUAGE",
     "LOCPATH",
 ];
-/// What the names of others begin with. OpenSSL's are read when the interpreter's `ssl` is loaded, which a zygote has done.
+/// Prefixes of further such variables. OpenSSL's are read when `ssl` is imported, which the zygote has done.
 const PREFIXES: &[&str] = &["LC_", "LD_", "MALLOC_", "OPENSSL_", "PYTHON"];
 
-/// Whether a variable is read at the start of a process and never again.
+/// Returns whether a variable is read only at process start.
 pub(crate) fn is_read_at_start(name: &str) -> bool {
     NAMES.contains(&name) || PREFIXES.iter().any(|prefix| name.starts_with(prefix))
 }
 
-/// Whether one of these trees has shared libraries where the dynamic linker looks for them. Their paths are in its search
-/// path from the start of a process on, and without a root of its own an instance's are its code's on the host.
+/// Returns whether one of these trees has shared libraries where the dynamic linker looks for them. The search path is
+/// fixed at process start, and without a root of its own an instance's code lies at another path of the host.
 pub(crate) fn has_libraries(trees: &[&Path]) -> bool {
     trees.iter().any(|tree| {
         let below = tree.join("lib");
-        // Where a link leads to is for the function to see; it is not followed here.
+        // The link is not followed here: its target may differ inside the sandbox.
         let is_link = std::fs::symlink_metadata(&below).is_ok_and(|below| below.is_symlink());
         is_link || holds_library(tree) || holds_library(&below)
     })
@@ -64,7 +64,7 @@ mod tests {
         for name in read {
             assert!(is_read_at_start(name), "{name}");
         }
-        // The time zone is read again, and the others when they are used.
+        // The time zone can be read again; the others are read when they are used.
         for name in [
             "TZ",
             "PATH",

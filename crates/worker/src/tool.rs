@@ -1,7 +1,7 @@
-//! Running a tool of the platform in a sandbox of its own: pip, or the compiler.
+//! Runs a tool of the platform (pip, npm, the compiler) in a sandbox of its own.
 //!
-//! A tool is limited like an instance: a user, a network namespace and control groups of its own. It ends whole with its
-//! [`RunningTool`], however that goes: at its end, its time limit, when nobody wants it any more, and with virga.
+//! A tool has a user id, a network namespace and control groups, like an instance. All its processes end with the
+//! [`RunningTool`]: when the tool exits, at its timeout, on cancellation, and when virga ends.
 
 use std::io;
 use std::path::PathBuf;
@@ -20,14 +20,14 @@ use crate::identity::InstanceIdentity;
 use crate::process::HostResources;
 use crate::{Error, Worker};
 
-/// Bytes of a tool's output that are kept: its end says what came of it.
+/// Bytes that are kept of the end of a tool's output, where it reports its result.
 const LOG_TAIL_BYTES: usize = 16 << 10;
-/// How long the kernel may take to end what was killed.
+/// How long to wait for killed processes to end.
 const EXIT_TIMEOUT: Duration = Duration::from_secs(10);
-/// Pause between two looks at a control group that is being emptied.
+/// Polling interval while a control group empties.
 const POLL_INTERVAL: Duration = Duration::from_millis(10);
 
-/// What a tool runs as and in, before it runs.
+/// The resources of a tool, reserved before it runs.
 #[derive(Debug)]
 pub(crate) struct ToolSandbox {
     pub(crate) identity: InstanceIdentity,
@@ -36,13 +36,13 @@ pub(crate) struct ToolSandbox {
     resources: Arc<HostResources>,
 }
 
-/// A tool that runs, or has run.
+/// A tool that runs or has run.
 #[derive(Debug)]
 pub(crate) struct RunningTool {
     child: Child,
-    /// It runs for as long as this is open.
+    /// The supervisor ends the tool when this is closed.
     input: Option<ChildStdin>,
-    /// None once it has ended.
+    /// `None` once it has ended.
     tool_sandbox: Option<ToolSandbox>,
 }
 
@@ -53,19 +53,19 @@ pub(crate) struct ToolExit {
     /// The end of its output.
     pub(crate) log: String,
     pub(crate) out_of_memory: bool,
-    /// Memory that it could use, bytes.
+    /// Its memory limit, bytes.
     pub(crate) memory_bytes: u64,
 }
 
 impl ToolExit {
-    /// What the supervisor says beside the tool's own exit code.
+    /// Returns the verdict of the supervisor, if there is one beside the tool's exit code.
     pub(crate) fn verdict(&self) -> Option<RunFailure> {
         RunFailure::of(self.status.code())
     }
 }
 
 impl ToolSandbox {
-    /// Takes a user, a network where one is wanted, and control groups of an account with the limits of a build.
+    /// Reserves a user id, a network namespace if `network` is set, and control groups with the limits of a build.
     pub(crate) fn take(
         worker: &Worker,
         account: AccountId,
@@ -81,7 +81,7 @@ impl ToolSandbox {
             slot.set(&Limits {
                 memory_bytes,
                 pids: worker.limits().pids,
-                // A small function's: requests go before it.
+                // The weight of a small function: requests have priority over builds.
                 cpu_weight: 125,
                 cpu_milli: 1000,
             })?;
@@ -94,7 +94,7 @@ impl ToolSandbox {
         })
     }
 
-    /// The files by which it enters its control groups.
+    /// Returns the files by which the tool enters its control groups.
     pub(crate) fn cgroups(&self) -> Vec<PathBuf> {
         self.slot
             .as_ref()
@@ -106,7 +106,7 @@ impl ToolSandbox {
         self.slot.as_ref().is_some_and(CgroupSlot::out_of_memory)
     }
 
-    /// Gives all of it back once nothing runs in it.
+    /// Releases everything once the control groups are empty.
     async fn release(mut self) {
         let empty = async {
             while self
@@ -118,8 +118,8 @@ impl ToolSandbox {
             }
         };
         if tokio::time::timeout(EXIT_TIMEOUT, empty).await.is_err() {
-            warn!("a build's processes do not end; its user and control groups are not used again");
-            // Never another's.
+            warn!("processes of a build do not end; its user id and control groups are not reused");
+            // The user id may still be in use, so it is not reused.
             self.identity.into_user();
             return;
         }
@@ -130,7 +130,7 @@ impl ToolSandbox {
 }
 
 impl RunningTool {
-    /// Starts a tool with no environment but its own.
+    /// Starts a tool with an empty environment.
     pub(crate) async fn start(
         worker: &Worker,
         spec: &RunSpec,
@@ -142,7 +142,7 @@ impl RunningTool {
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
-            // Without namespaces around it, it needs its supervisor to be ended whole.
+            // Without namespaces, killing the child alone would leave its descendants; the supervisor ends them.
             .kill_on_drop(worker.isolated())
             .spawn()?;
         let input = child.stdin.take();
@@ -159,7 +159,7 @@ impl RunningTool {
         Ok(running)
     }
 
-    /// Waits for its end.
+    /// Waits until the tool has ended.
     pub(crate) async fn wait(mut self) -> io::Result<ToolExit> {
         let (output, errors) = (self.child.stdout.take(), self.child.stderr.take());
         let closing = self
@@ -181,13 +181,13 @@ impl RunningTool {
             ended = ended => ended,
             () = closing => {
                 drop(self);
-                // Nobody is to take this for a failure: it begins again with the next start.
+                // Shutdown is no failure of the build: it is repeated after the next start.
                 return std::future::pending().await;
             }
         };
         let status = status?;
         let Some(tool_sandbox) = self.tool_sandbox.take() else {
-            return Err(io::Error::other("it has ended before"));
+            return Err(io::Error::other("the tool has ended already"));
         };
         let (out_of_memory, memory_bytes) =
             (tool_sandbox.out_of_memory(), tool_sandbox.memory_bytes);
@@ -202,27 +202,27 @@ impl RunningTool {
 }
 
 impl Drop for RunningTool {
-    /// Ends it, and gives back what it had when all of it has ended.
+    /// Ends the tool, and releases its resources once all its processes have ended.
     fn drop(&mut self) {
         let Some(tool_sandbox) = self.tool_sandbox.take() else {
             return;
         };
-        // Closing its input tells its supervisor to end it, whatever stands around it.
+        // The supervisor ends the tool when its input closes, with or without isolation.
         drop(self.input.take());
         if tool_sandbox.slot.is_some()
             && let Err(error) = self.child.start_kill()
         {
-            warn!(%error, "cannot end a build");
+            warn!(%error, "failed to end a build");
         }
         match tokio::runtime::Handle::try_current() {
             Ok(runtime) => drop(runtime.spawn(tool_sandbox.release())),
-            // Nothing of it may be used again: what it ran may not have ended yet.
+            // Its processes may still run, so its user id is not reused.
             Err(_) => drop(tool_sandbox.identity.into_user()),
         }
     }
 }
 
-/// The end of what comes, as text.
+/// Reads a stream to its end and returns the last part as text.
 async fn read_tail(stream: Option<impl AsyncRead + Unpin>) -> String {
     let mut kept = Vec::new();
     let mut buffer = vec![0; 4096];

@@ -1,7 +1,8 @@
-//! The users that instances run as.
+//! Allocates the user ids of instances.
 //!
-//! No two living instances share one, and each rests for as long as possible before it is used again: over restarts, too, so that
-//! nothing of an instance meets its user's next one, whatever a killed virga left.
+//! No two running instances share a user id. A released id goes to the end of the queue, and the position survives
+//! restarts. So nothing that an instance (or a killed virga) left behind meets the next user of its id for as long as
+//! possible.
 
 use std::collections::{HashSet, VecDeque};
 use std::fs;
@@ -12,35 +13,35 @@ use tracing::warn;
 
 use crate::Error;
 
-/// How many are noted as given at a time, so that few starts wait for the disk.
+/// Ids that are recorded as used at a time, so that few starts wait for the disk.
 const BATCH: u32 = 64;
 
-/// The users set aside for instances.
+/// The user ids reserved for instances.
 #[derive(Debug)]
 pub(crate) struct Users {
     base: u32,
     count: u32,
-    /// Where the next one that was never given is noted.
+    /// File with the next id after a restart.
     next_user_file: PathBuf,
     state: Mutex<State>,
 }
 
 #[derive(Debug)]
 struct State {
-    /// In the order in which they are to be given.
+    /// Free ids, next one first.
     free: VecDeque<u32>,
-    /// How many may be given before the next is noted.
+    /// Ids that may be allocated before the file must be written.
     left_in_batch: u32,
 }
 
 impl Users {
-    /// Goes on where an earlier run has noted that it was. What processes of that run still have is left to them.
+    /// Continues where the last run stopped. Skips ids that still have processes of an earlier run.
     pub(crate) fn open(base: u32, count: u32, next_user_file: PathBuf) -> Self {
         let next = fs::read_to_string(&next_user_file).ok();
         let next = next.and_then(|text| text.trim().parse::<u32>().ok());
         let taken = uids_in_use(Path::new("/proc"), base, count);
         if !taken.is_empty() {
-            warn!(users = ?taken, "other processes run as these users of instances, of an earlier run or of another virga; the users are left out");
+            warn!(users = ?taken, "skipping user ids that processes of an earlier run or of another virga run as");
         }
         Self {
             base,
@@ -58,12 +59,12 @@ impl Users {
     pub(crate) fn acquire(&self) -> Result<u32, Error> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         if state.left_in_batch == 0 {
-            // A run that is killed has given no user beyond those.
+            // A run that is killed has allocated no id beyond this one.
             let next = state.free.get(BATCH as usize).or(state.free.back());
             if let Some(next) = next
                 && let Err(error) = fs::write(&self.next_user_file, next.to_string())
             {
-                warn!(%error, path = %self.next_user_file.display(), "cannot note which users were given");
+                warn!(%error, path = %self.next_user_file.display(), "failed to record which user ids were allocated");
             }
             state.left_in_batch = BATCH;
         }
@@ -72,7 +73,7 @@ impl Users {
         Ok(user)
     }
 
-    /// Its number among all users that are set aside.
+    /// Returns the index of a user id in the reserved range.
     pub(crate) fn number(&self, user: u32) -> u32 {
         user - self.base
     }
@@ -86,7 +87,7 @@ impl Users {
     }
 }
 
-/// All of a range, from one of it on where one is named.
+/// Returns all ids of a range, beginning with `first` if it lies in the range.
 fn in_order(base: u32, count: u32, first: Option<u32>) -> impl Iterator<Item = u32> {
     let first = first.and_then(|first| first.checked_sub(base));
     let first = first.filter(|first| *first < count).unwrap_or_default();
@@ -95,7 +96,7 @@ fn in_order(base: u32, count: u32, first: Option<u32>) -> impl Iterator<Item = u
         .map(move |number| base + number)
 }
 
-/// The users of a range that processes have.
+/// Returns the ids of a range that processes run as.
 fn uids_in_use(proc: &Path, base: u32, count: u32) -> HashSet<u32> {
     let entries = fs::read_dir(proc).into_iter().flatten().flatten();
     let statuses = entries.filter_map(|entry| fs::read_to_string(entry.path().join("status")).ok());
@@ -139,7 +140,7 @@ mod tests {
             let now = given(&open(4_000_000_000, 1000), 100);
             assert!(now.iter().all(|user| before.insert(*user)), "{now:?}");
         }
-        // At the end it begins anew, and so it does in another range.
+        // After the end of the range, and in another range, allocation begins at the start.
         let users = open(4_000_000_000, 1000);
         assert_eq!(
             given(&users, 1000).iter().collect::<HashSet<_>>().len(),

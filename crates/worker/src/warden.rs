@@ -1,4 +1,4 @@
-//! Keeps a warden beside virga, for as long as virga lives.
+//! Keeps the warden running for as long as virga runs.
 
 use std::path::{Path, PathBuf};
 use std::process::Child;
@@ -10,10 +10,11 @@ use tracing::warn;
 
 use crate::Error;
 
-/// Pause before one that has ended is followed by another.
+/// Delay before an ended warden is restarted.
 const RETRY_DELAY: Duration = Duration::from_millis(100);
 
-/// Starts one, and a thread that starts another whenever it ends. It is never told to go: virga's end is what it waits for.
+/// Starts the warden, and a thread that restarts it whenever it ends. It is never stopped: it waits for the end of
+/// virga.
 pub(crate) fn supervise(virga: &Path, tree: &CgroupTree, claim: CgroupClaim) -> Result<(), Error> {
     let (virga, groups) = (virga.to_owned(), tree.directories().to_vec());
     let first = warden::start(&virga, &groups, &claim)?;
@@ -26,11 +27,11 @@ pub(crate) fn supervise(virga: &Path, tree: &CgroupTree, claim: CgroupClaim) -> 
 
 fn restart_on_exit(mut child: Child, virga: &Path, groups: &[PathBuf], claim: &CgroupClaim) {
     loop {
-        // The standard library closes what it still has of the input before it waits.
+        // The standard library closes its end of the input before it waits; the warden would take that for virga's end.
         let input = child.stdin.take();
         let ended = child.wait();
         drop(input);
-        warn!(?ended, "the warden has ended; another is started");
+        warn!(?ended, "the warden has ended; restarting it");
         child = restart(virga, groups, claim);
     }
 }
@@ -40,7 +41,7 @@ fn restart(virga: &Path, groups: &[PathBuf], claim: &CgroupClaim) -> Child {
         std::thread::sleep(RETRY_DELAY);
         match warden::start(virga, groups, claim) {
             Ok(child) => return child,
-            Err(error) => warn!(%error, "cannot start the warden"),
+            Err(error) => warn!(%error, "failed to start the warden; retrying"),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The worker: one zygote per account and interpreter, and the instances that come of them.
+//! The worker: one zygote per account and zygote key, and the instances forked from it.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -27,41 +27,42 @@ use crate::{
     Credentials, Error, Instance, InstanceSpec, Interpreter, Interpreters, Started, python, runner,
 };
 
-/// What a worker is set up with.
+/// Configuration of a worker.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// A directory for the worker alone; what an earlier run left in it is replaced.
+    /// A directory for the worker alone. Whatever an earlier run left in it is replaced.
     pub directory: PathBuf,
-    /// Virga's own binary, which becomes the zygotes.
+    /// Virga's own binary, which the zygotes execute.
     pub virga: PathBuf,
-    /// Name of the control groups; one worker per name.
+    /// Name of the control groups, unique per worker.
     pub cgroup: String,
-    /// How the warden knows that they are still this worker's.
+    /// Claim by which the warden checks that the control groups still belong to this worker.
     pub claim: Option<sandbox::warden::CgroupClaim>,
-    /// The interpreters to serve with.
+    /// The interpreters of the host.
     pub interpreters: Interpreters,
-    /// First of the users set aside for instances.
+    /// First user id reserved for instances.
     pub uid_base: u32,
-    /// How many.
+    /// Number of reserved user ids.
     pub uid_count: u32,
-    /// Blanks ready per zygote.
+    /// Pre-warmed sandboxes kept ready per zygote.
     pub blanks: usize,
     /// When zygotes are renewed.
     pub renewal: ZygoteRenewal,
-    /// Bounds of every instance.
+    /// Limits of every instance.
     pub limits: model::Limits,
-    /// What stands around every instance.
+    /// Isolation of every instance.
     pub isolation: Isolation,
-    /// Virga's own certificate authority, where instances trust it.
+    /// The local certificate authority, if instances trust it.
     pub authority: Option<Authority>,
-    /// How much of the disk all instances' temporary files together may have, bytes; 0 keeps them in memory. A part of what is free
-    /// where it is not said.
+    /// Disk space for the temporary files of all instances together, bytes. 0 keeps them in memory. `None` takes a part
+    /// of the free space.
     pub tmp_total_bytes: Option<u64>,
 }
 
-/// How many sandboxes that wait for others are ended for a start that finds no user, since others start, too.
+/// How many ready sandboxes of other functions may be evicted for one start that finds no free user id. Other starts
+/// compete for the freed ids, so one may not be enough.
 const EVICTIONS_MAX: u32 = 8;
-/// How long the last handle on an ended sandbox may be held.
+/// How long to wait until the last handle on an evicted sandbox is dropped.
 const RELEASE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Starts instances. Cheap to share.
@@ -74,17 +75,17 @@ pub struct Worker {
     private_trees: Arc<PrivateTrees>,
 }
 
-/// What comes of one zygote.
+/// Selects the zygote that an instance is forked from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum ZygoteKey {
-    /// Copies of a Python.
+    /// A Python zygote, whose children are copies of a warm interpreter.
     Python(Runtime),
-    /// What starts other programs.
+    /// A zygote without an interpreter, whose children execute other programs.
     Programs,
 }
 
 impl ZygoteKey {
-    /// For functions that set these variables.
+    /// Returns the zygote key for functions that set these environment variables.
     fn of<'a>(
         kind: FunctionKind,
         interpreter: &Interpreter,
@@ -105,7 +106,7 @@ impl Worker {
     /// Prepares the worker's directory and control groups. Starts no process yet.
     ///
     /// # Errors
-    /// The step that failed, as when the host lacks a control group.
+    /// The step that failed, for example a missing control group controller.
     pub fn new(config: Config, network: Option<Network>) -> Result<Self, Error> {
         let prepare = Error::io("prepare the worker's directory");
         write_runtime(&config.directory).map_err(prepare)?;
@@ -149,16 +150,16 @@ impl Worker {
         })
     }
 
-    /// The interpreters of this host.
+    /// Returns the interpreters of this host.
     pub fn interpreters(&self) -> &Interpreters {
         &self.config.interpreters
     }
 
-    /// Makes sure that a zygote and its blanks are on their way for functions of a kind of this account and interpreter, which
-    /// set these variables.
+    /// Starts the zygote and the sandbox pool for functions of this account, kind, interpreter and environment, unless
+    /// they run. Does not wait for them.
     ///
     /// # Errors
-    /// When no thread can be started.
+    /// When the thread cannot be started.
     pub fn prepare<'a>(
         &self,
         account: AccountId,
@@ -171,7 +172,7 @@ impl Worker {
             .map(drop)
     }
 
-    /// What an instance comes of.
+    /// Returns the zygote key of an instance.
     fn zygote_key(&self, spec: &InstanceSpec) -> ZygoteKey {
         let variables = spec.environment.iter().map(|(name, _)| name.as_str());
         let zygote_key = ZygoteKey::of(spec.kind, &spec.interpreter, variables);
@@ -188,7 +189,7 @@ impl Worker {
         }
     }
 
-    /// Ends the zygotes of an account, and with them whatever has come of them.
+    /// Ends the zygotes of an account and all instances forked from them.
     pub fn forget(&self, account: AccountId) {
         self.private_trees.forget(account);
         let mut sandbox_pools = self
@@ -204,15 +205,15 @@ impl Worker {
             .iter()
             .filter_map(|key| sandbox_pools.remove(key))
             .collect();
-        // They end outside of the lock.
+        // Dropping ends processes and may block, so it happens outside of the lock.
         drop(sandbox_pools);
         drop(gone);
     }
 
-    /// Starts an instance: takes a blank, gives it the function, waits until the handler is loaded.
+    /// Starts an instance: takes a pre-warmed sandbox, assigns it the function, and waits until the handler is loaded.
     ///
     /// # Errors
-    /// [`StartError`] says whose fault it is.
+    /// [`StartError`] says whether the user's code or the platform is at fault.
     pub async fn start(
         &self,
         spec: Arc<InstanceSpec>,
@@ -264,7 +265,7 @@ impl Worker {
         .await
     }
 
-    /// Ends a sandbox that waits for a function of somebody's, so that its user is free. Says whether there was one.
+    /// Evicts a ready sandbox of any function to free its user id. Returns whether there was one.
     async fn reclaim_user(&self) -> bool {
         let all: Vec<_> = {
             let sandbox_pools = self.sandbox_pools.lock();
@@ -278,7 +279,7 @@ impl Worker {
             return false;
         };
         evicted.wait().await;
-        // Its user is free when the last who knows of it has let go.
+        // The user id is released when the last handle is dropped.
         let last = Arc::downgrade(&evicted);
         drop(evicted);
         let gone = async {
@@ -289,7 +290,8 @@ impl Worker {
         tokio::time::timeout(RELEASE_TIMEOUT, gone).await.is_ok()
     }
 
-    /// Ends every zygote, and with it every instance, and leaves nothing behind. Waits until that is done.
+    /// Ends every zygote and every instance, removes control groups, network and temporary files, and waits until that
+    /// is done.
     pub fn close(&self) {
         self.resources.closed.store(true, Ordering::Relaxed);
         self.resources.stopping.send_replace(true);
@@ -300,17 +302,17 @@ impl Worker {
         if let Some(tree) = &self.resources.tree
             && let Err(error) = tree.remove()
         {
-            warn!(%error, "control groups are left behind");
+            warn!(%error, "failed to remove control groups");
         }
         if let Some(network) = &self.resources.network {
             network.close();
         }
         if let Err(error) = remove_work_directories(&self.config.directory) {
-            warn!(%error, "temporary files of instances are left behind");
+            warn!(%error, "failed to remove temporary files of instances");
         }
     }
 
-    /// Whether it is ending, and whatever fails may fail for that.
+    /// Returns whether the worker is shutting down. Errors are expected then.
     pub fn is_closing(&self) -> bool {
         self.resources.is_closed()
     }
@@ -319,7 +321,7 @@ impl Worker {
         &self.resources
     }
 
-    /// What a tool runs as.
+    /// Reserves the identity that a tool runs with.
     pub(crate) fn identity(&self, network: bool) -> Result<InstanceIdentity, Error> {
         if network {
             InstanceIdentity::make(&self.resources)
@@ -328,7 +330,7 @@ impl Worker {
         }
     }
 
-    /// How names are resolved where functions run.
+    /// Returns how functions resolve host names.
     pub(crate) fn names(&self) -> Names {
         let given = |network: &Network| Names::Given {
             hosts: network.hosts(),
@@ -341,7 +343,7 @@ impl Worker {
             .map_or(Names::Nowhere, given)
     }
 
-    /// What users are told at every cold start, where there is less than all of the isolation.
+    /// Returns the warning that is logged at every cold start without full isolation.
     pub fn warning(&self) -> Option<&'static str> {
         (!self.isolated()).then_some(
             "started with --isolation=process: this function is not isolated from others",
@@ -352,12 +354,12 @@ impl Worker {
         self.config.isolation == Isolation::Full
     }
 
-    /// The user that a tool runs as; none where it stays virga's own.
+    /// Returns the user id that a tool runs as. `None` keeps virga's own.
     pub(crate) fn own_user(&self, identity: &InstanceIdentity) -> Option<u32> {
         self.isolated().then(|| identity.user())
     }
 
-    /// What a process reads of the host where it has no root of its own.
+    /// Returns the host paths that a process without a root of its own may read.
     pub(crate) fn readable(&self, seen: &[&Interpreter], more: &[&Path]) -> Vec<PathBuf> {
         let system = sandbox::SYSTEM.iter().chain(sandbox::CONFIGURATION);
         let runtime = runtime_directory(&self.config.directory);
@@ -385,7 +387,7 @@ impl Worker {
         &self.config.virga
     }
 
-    /// The empty directory on which roots are put together.
+    /// Returns the empty directory on which root file systems are assembled.
     pub(crate) fn root_directory(&self) -> PathBuf {
         self.config.directory.join("root")
     }
@@ -450,7 +452,7 @@ impl Worker {
                 let root = own.map(|(staging, names)| {
                     let shims = python::read_only(&runtime, Path::new(python::RUNTIME));
                     let mut root = python::root(&all, staging, vec![shims], names);
-                    // Where scripts name an interpreter that the host has not, they find what serves it.
+                    // Scripts that name an interpreter which this host lacks find the one that serves it.
                     for (link, prefix) in self.interpreters().documented_paths() {
                         if root.links.iter().all(|(known, _)| *known != link) {
                             root.links.push((link, prefix));
@@ -493,7 +495,7 @@ impl Worker {
     }
 }
 
-/// How many bytes, and how many files, an instance may have in its `/tmp`: one per 16 KB on average.
+/// Returns the limits of an instance's `/tmp`, in bytes and in files (one per 16 KB on average).
 fn tmp_bounds(limits: &model::Limits) -> (u64, u64) {
     let bytes = u64::from(limits.tmp_mb) << 20;
     (bytes, (bytes >> 14).max(1024))
@@ -503,7 +505,7 @@ fn runtime_directory(directory: &Path) -> PathBuf {
     directory.join("runtime")
 }
 
-/// Where instances without a root of their own have their temporary files.
+/// Returns the parent of the work directories of instances that have no root of their own.
 fn work_directories(directory: &Path) -> PathBuf {
     directory.join("tmp")
 }
@@ -515,7 +517,7 @@ fn remove_work_directories(directory: &Path) -> std::io::Result<()> {
     }
 }
 
-/// Lays out what a root is built from: the shim, the library, and an empty directory to build on.
+/// Writes the runtime files that a root is built from: the shims, the library, and an empty directory to assemble it on.
 fn write_runtime(directory: &Path) -> std::io::Result<()> {
     let runtime = runtime_directory(directory);
     match std::fs::remove_dir_all(&runtime) {

@@ -1,4 +1,4 @@
-//! Turns of an account's builds: one at a time.
+//! Locks that allow an account one build at a time.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -6,18 +6,18 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use model::AccountId;
 use tokio::sync::OwnedMutexGuard;
 
-/// The turns of all accounts.
+/// The locks of all accounts.
 #[derive(Debug, Default)]
 pub(super) struct AccountLocks(Mutex<HashMap<AccountId, Weak<tokio::sync::Mutex<()>>>>);
 
-/// The right to build, until it is dropped.
+/// A held lock, released on drop.
 #[derive(Debug)]
 pub(super) struct AccountLock {
     _own: OwnedMutexGuard<()>,
 }
 
 impl AccountLocks {
-    /// Waits for a turn of an account.
+    /// Waits for the lock of an account.
     pub(super) async fn take(&self, account: AccountId) -> AccountLock {
         let own = {
             let mut accounts = self.0.lock().unwrap_or_else(PoisonError::into_inner);

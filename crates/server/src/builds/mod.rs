@@ -1,8 +1,8 @@
-//! Builds: installing dependencies, and compiling.
+//! Builds: dependency installation and compilation.
 //!
-//! While a build runs, its memory counts in its account's quota and on the node, like that of an instance, and is given out by
-//! the same rules (`driver::build`). A build that finds none waits for as long as it may run, and is refused then. An account has
-//! one build at a time.
+//! While a build runs, its memory counts towards its account's quota and the node's capacity, by the same admission
+//! rules as for instances (`driver::build`). A build waits for capacity for as long as it may run, and then fails. An
+//! account has one build at a time.
 
 mod account_locks;
 
@@ -31,11 +31,11 @@ struct Shared {
     account_locks: AccountLocks,
 }
 
-/// How builds are made.
+/// Settings of builds.
 #[derive(Debug)]
 pub(crate) struct BuildSettings {
     pub(crate) install: InstallSettings,
-    /// The way to an index that asks for credentials.
+    /// The proxy of an index that needs credentials.
     pub(crate) index: Option<IndexProxy>,
     /// Memory of a build, MB.
     pub(crate) memory_mb: u64,
@@ -59,10 +59,10 @@ impl Builds {
         }
     }
 
-    /// Installs the dependencies of an unpacked package. When the future is dropped, everything that it has started ends.
+    /// Installs the dependencies of an unpacked package. Dropping the future ends all processes of the build.
     ///
     /// # Errors
-    /// [`PackageError::Refused`] when pip fails, or there is no memory for it.
+    /// [`PackageError::Refused`] if the package manager fails, or no capacity becomes free.
     pub(crate) async fn install(
         &self,
         account: AccountId,
@@ -100,10 +100,10 @@ impl Builds {
             .await
     }
 
-    /// Compiles an unpacked tree, unless it is compiled. Returns how many files were compiled.
+    /// Compiles an unpacked tree, unless it is compiled. Returns the number of compiled files.
     ///
     /// # Errors
-    /// The disk's, or the sandbox's, or there is no memory for it.
+    /// Disk errors, sandbox errors, or no capacity.
     pub(crate) async fn compile(
         &self,
         account: AccountId,

@@ -1,4 +1,4 @@
-//! What a virga that starts takes, beside what others hold.
+//! Chooses the resources of a starting virga beside the claims of others.
 
 use std::fmt;
 use std::net::Ipv4Addr;
@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use sandbox::network::{self, AddressBlock};
 use serde::{Deserialize, Serialize};
 
-/// A value, and whether it was asked for: then another does not do.
+/// A value, and whether it was configured. A configured value is not replaced by a free one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Choice<T> {
     pub(crate) value: T,
@@ -30,38 +30,38 @@ impl<T> Choice<T> {
     }
 }
 
-/// What a virga holds.
+/// The content of a claim file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct ClaimRecord {
     pub(super) process: u32,
     data: PathBuf,
     pub(super) cgroup: String,
-    /// Where the groups are.
+    /// Parent of the control groups.
     #[serde(rename = "below")]
     cgroup_parent: PathBuf,
-    /// As the host numbers them.
+    /// User id on the host.
     pub(super) first_user: u32,
     users: u32,
     pub(super) outlet: Option<Outlet>,
 }
 
-/// The way out of functions.
+/// The outbound network of functions.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Outlet {
-    /// The interface, and the table of rules.
+    /// Name of the interface and of the rules' table.
     link: String,
     pub(super) range: AddressBlock,
-    /// The network of the host in which it is.
+    /// The network namespace of the host.
     namespace: u64,
 }
 
 impl ClaimRecord {
-    /// Whether the groups of both are the same.
+    /// Returns whether both have the same control groups.
     pub(super) fn shares_cgroups_with(&self, other: &Self) -> bool {
         self.cgroup == other.cgroup && self.cgroup_parent == other.cgroup_parent
     }
 
-    /// Whether it has one of so many ids.
+    /// Returns whether it has a user id in a range.
     fn overlaps_users(&self, first: u32, count: u32) -> bool {
         let end = |first: u32, count: u32| u64::from(first) + u64::from(count);
         u64::from(first) < end(self.first_user, self.users)
@@ -75,27 +75,27 @@ impl ClaimRecord {
     }
 }
 
-/// What a virga wants.
+/// The resources that a starting virga requests.
 #[derive(Clone, Debug)]
 pub(super) struct ClaimRequest {
     pub(super) process: u32,
     pub(super) data: PathBuf,
     pub(super) cgroup: Choice<String>,
     pub(super) cgroup_parent: PathBuf,
-    /// As the host numbers them, like the end of those that it may have.
+    /// User id on the host, like the end of the allowed range.
     pub(super) first_user: Choice<u32>,
     pub(super) users: u32,
     pub(super) users_end: u32,
-    /// The addresses, and the network of the host.
+    /// The address range, and the network namespace of the host.
     pub(super) outlet: Option<(Choice<AddressBlock>, u64)>,
 }
 
-/// What is wanted is another's.
+/// A requested resource is claimed by another virga.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct ClaimConflict {
     option: &'static str,
     given: String,
-    /// Where it is not another value of the option that would help.
+    /// Advice, if another value of the option would not help.
     instead: Option<&'static str>,
     process: u32,
     data: PathBuf,
@@ -110,9 +110,9 @@ impl fmt::Display for ClaimConflict {
             data,
             ..
         } = self;
-        let instead = self.instead.unwrap_or(
-            "name what no other has, or leave the option out: virga then takes what is free",
-        );
+        let instead = self
+            .instead
+            .unwrap_or("choose another value, or omit the option: virga then takes a free one");
         let data = data.display();
         write!(
             f,
@@ -124,7 +124,7 @@ impl fmt::Display for ClaimConflict {
 impl std::error::Error for ClaimConflict {}
 
 impl ClaimRequest {
-    /// What it takes beside those that live.
+    /// Chooses resources that none of the active claims has.
     pub(super) fn choose(&self, active: &[ClaimRecord]) -> Result<ClaimRecord, ClaimConflict> {
         let cgroup = self.name(active)?;
         let outlet = match &self.outlet {
@@ -146,7 +146,7 @@ impl ClaimRequest {
         })
     }
 
-    /// Its own for the groups, and, where there is a way out, for the interface that is called after it.
+    /// Chooses a name for the control groups and, with outbound network, for the interface named after it.
     fn name(&self, active: &[ClaimRecord]) -> Result<String, ClaimConflict> {
         let holder = |name: &str| {
             active.iter().find(|other| {
@@ -183,7 +183,7 @@ impl ClaimRequest {
             if self.users_end.saturating_sub(first) < self.users {
                 return Err(ClaimConflict {
                     instead: Some(
-                        "there are not so many more; start each with a smaller --uid-count",
+                        "not enough user ids are left; start each virga with a smaller --uid-count",
                     ),
                     ..other.has("uid-count", self.users)
                 });
@@ -193,12 +193,12 @@ impl ClaimRequest {
     }
 }
 
-/// Where the usual range is another's: parts of what is reserved, and nobody's address either.
+/// Fallback ranges if the default one is claimed: in 240.0.0.0/4, which is reserved and used by nobody.
 const FALLBACK_BASE: u32 = Ipv4Addr::new(240, 0, 0, 0).to_bits();
-/// How many addresses each has, as many as the usual one.
+/// Addresses of each fallback range, as many as in the default one.
 const FALLBACK_SIZE: u32 = 1 << 17;
 
-/// Addresses that nobody else's functions have on this host.
+/// Chooses an address range that no other virga on this host uses.
 fn choose_addresses(
     request: &Choice<AddressBlock>,
     namespace: u64,
@@ -276,7 +276,7 @@ mod tests {
             }
             active.push(next);
         }
-        // What the first one had is free when it has gone.
+        // A released claim can be reused.
         let first = active.remove(0);
         assert_eq!(request().choose(&active), Ok(first));
     }
@@ -288,7 +288,7 @@ mod tests {
         let mut name = request();
         name.cgroup = configured("virga".into());
         assert_eq!(refused(name), "cgroup");
-        // Of another name, but with the same interface.
+        // Another name that gives the same interface name.
         let mut link = request();
         link.cgroup = configured("vir-ga".into());
         assert_eq!(refused(link.clone()), "cgroup");
@@ -298,7 +298,7 @@ mod tests {
         let mut range = request();
         range.outlet = Some((configured(block("198.19.255.0/24")), 7));
         assert_eq!(refused(range.clone()), "network-range");
-        // In another network there is neither that interface nor that range.
+        // In another network namespace, interface and range are free.
         link.outlet = Some((Choice::free(block("198.18.0.0/15")), 8));
         assert!(link.choose(&active).is_ok());
         range.outlet = Some((configured(block("198.19.255.0/24")), 8));

@@ -1,7 +1,7 @@
-//! What becomes of a question for a name: answered here, passed on, or dropped. It decides, and does nothing.
+//! Decides what to do with a DNS query: answer it, forward it, or drop it.
 //!
-//! Questions are a function's bytes. They are bounded before they come here, and no more than the header and the question is
-//! read of those that are passed on.
+//! Queries come from functions and are untrusted. Their length is bounded by the caller, and of forwarded ones only
+//! header and question are parsed.
 
 use std::net::Ipv4Addr;
 
@@ -13,30 +13,30 @@ use hickory_resolver::proto::serialize::binary::{BinDecodable, BinDecoder};
 
 use super::names::{CloudNames, Service};
 
-/// How long an answer is good, seconds. Addresses inside stay the same for as long as virga runs.
+/// TTL of answers, seconds. The addresses do not change while virga runs.
 const TTL: u32 = 60;
-/// Length of a message's header.
+/// Length of a message header.
 pub(super) const HEADER: usize = 12;
 
-/// Where names lead.
+/// The addresses of virga's services inside.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct ServiceAddresses {
     pub(super) api: Ipv4Addr,
     pub(super) buckets: Ipv4Addr,
 }
 
-/// What becomes of a question.
+/// The decision about a query.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Decision {
-    /// This is the answer.
+    /// Send this answer.
     Answer(Vec<u8>),
-    /// A resolver of the host's is asked.
+    /// Forward it to a resolver of the host.
     Forward(Query),
-    /// Nobody is told anything: it is no question.
+    /// Send nothing: the message is no valid query.
     Drop,
 }
 
-/// Decides about a message. `upstream` says whether there is a resolver to ask.
+/// Decides about a message. `upstream` says whether there is a resolver to forward to.
 pub(super) fn decide(
     message: &[u8],
     names: &CloudNames,
@@ -65,7 +65,7 @@ pub(super) fn decide(
     reply.to_vec().map_or(Decision::Drop, Decision::Answer)
 }
 
-/// The answer to a question that no resolver answered.
+/// Builds the failure answer to a query that no resolver answered.
 pub(super) fn failure(message: &[u8]) -> Option<Vec<u8>> {
     let (metadata, query) = question(message)?;
     let mut reply = reply(&metadata, &query);
@@ -73,7 +73,7 @@ pub(super) fn failure(message: &[u8]) -> Option<Vec<u8>> {
     reply.to_vec().ok()
 }
 
-/// Reads a message's header and its question, of which there must be one.
+/// Parses a message's header and its question, of which there must be exactly one.
 pub(super) fn question(message: &[u8]) -> Option<(Metadata, Query)> {
     let mut decoder = BinDecoder::new(message);
     let header = Header::read(&mut decoder).ok()?;
@@ -91,8 +91,8 @@ fn reply(metadata: &Metadata, query: &Query) -> Message {
     reply
 }
 
-/// The answer for a name of virga's. It has an address of version 4 and nothing else; a question for anything else is answered
-/// with nothing, so that no resolver beyond is asked for it.
+/// Builds the answer for one of virga's names. It has an IPv4 address and no other record. Other query types get an
+/// empty answer, so that they are not forwarded.
 fn answer(
     message: &[u8],
     metadata: &Metadata,
@@ -111,7 +111,7 @@ fn answer(
         let data = RData::A(address.into());
         reply.add_answer(Record::from_rdata(query.name().clone(), TTL, data));
     }
-    // Whoever speaks the extended form is answered in it.
+    // An EDNS query gets an EDNS answer.
     if Message::from_vec(message).is_ok_and(|asked| asked.edns.is_some()) {
         reply.set_edns(Edns::new());
     }
@@ -164,7 +164,7 @@ mod tests {
             let plain = answered(decided(&message, true));
             assert_eq!((plain.metadata.id, plain.answers.len()), (7, 1), "{name}");
             assert_eq!(plain.answers[0].data, RData::A(address.into()));
-            // A client that mixes cases looks for its own spelling.
+            // A client that randomises case compares its own spelling.
             assert_eq!(plain.queries[0].name().to_ascii(), name);
             assert!(plain.edns.is_none() && plain.metadata.recursion_available);
             message.set_edns(Edns::new());

@@ -1,9 +1,9 @@
-//! The cloud's own names inside functions: hosts of SCF's API and of COS lead to virga there, as they lead to the cloud in the cloud.
+//! Resolves the cloud's host names inside functions: hosts of SCF's API and of COS lead to virga.
 //!
-//! Clients that have these hosts built in run unmodified. Three parts make it so: a name server in functions' network
-//! ([`resolver`]), which answers for the names of [`CloudNames`] and asks the host's resolvers for all others; listeners at the
-//! ports of HTTP and HTTPS; and the local authority, whose certificate has these names and which sandboxes trust. None of it
-//! opens anything: requests are signed, and answered as those to `virga.internal` are.
+//! Clients with built-in hosts run unmodified. Three parts are involved: a name server in the functions' network
+//! ([`resolver`]), which answers for [`CloudNames`] and forwards other queries to the host's resolvers; listeners on the
+//! HTTP and HTTPS ports; and the local authority, which certifies these names and which sandboxes trust. This grants no
+//! access: requests are signed and authorised like those to `virga.internal`.
 
 mod answer;
 mod names;
@@ -30,27 +30,29 @@ use crate::tls::{self, Source, TlsError, TlsSettings};
 /// Everything that serves the cloud's names inside.
 #[derive(Debug)]
 pub(crate) struct Cloud {
-    /// Where SCF's hosts lead: plain, and over TLS.
+    /// Listeners for SCF's hosts: HTTP and HTTPS.
     pub(crate) api: Vec<Listener>,
-    /// Where COS's hosts lead, where virga serves buckets.
+    /// Listeners for COS' hosts, if virga serves buckets.
     pub(crate) buckets: Vec<Listener>,
-    /// The name servers, which end with this.
+    /// The name servers, which end on drop.
     pub(crate) resolvers: JoinSet<()>,
 }
 
-/// Why the cloud's names cannot be served; each says what to do.
+/// Why the cloud's names cannot be served. Each message says what to do.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum CloudError {
     #[error("{0}; --cloud-names off leaves the cloud's names to the host's resolvers")]
     Network(#[from] sandbox::Error),
     #[error(transparent)]
     Tls(#[from] TlsError),
-    #[error("the cloud's names inside functions: {0}; --cloud-names off does without them")]
+    #[error(
+        "cannot serve the cloud's names inside functions: {0}; --cloud-names off disables them"
+    )]
     Io(#[from] std::io::Error),
 }
 
 impl Cloud {
-    /// Begins to answer for the names, and listens where they lead.
+    /// Starts the name servers and the listeners.
     ///
     /// # Errors
     /// [`CloudError`] names the step that failed.
@@ -79,10 +81,10 @@ impl Cloud {
     }
 }
 
-/// The local authority, for sandboxes to trust. It is made with the first certificate.
+/// Returns the local authority for sandboxes to trust. It is created with the first certificate.
 ///
 /// # Errors
-/// The disk's.
+/// Disk errors.
 pub(crate) fn authority(config: &Config) -> Result<Authority, CloudError> {
     let path = config.data.join(tls::DIRECTORY).join(tls::CA);
     Ok(Authority {
@@ -91,7 +93,7 @@ pub(crate) fn authority(config: &Config) -> Result<Authority, CloudError> {
     })
 }
 
-/// Listens for HTTP and for HTTPS at an address inside.
+/// Listens for HTTP and HTTPS at an address inside.
 fn listeners(
     config: &Config,
     network: &Network,
@@ -106,7 +108,7 @@ fn listeners(
     };
     let settings = TlsSettings {
         listen: SocketAddr::from((address, https)),
-        // Whatever the operator's certificate is for, it is not for these names.
+        // The operator's certificate does not cover these names.
         source: Source::Authority,
     };
     let names = CertificateNames::default();

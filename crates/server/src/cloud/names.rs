@@ -1,4 +1,4 @@
-//! Which names of the cloud lead to virga inside functions, and to which part of it.
+//! The cloud's host names that lead to virga inside functions, and the service of each.
 
 use std::collections::HashMap;
 
@@ -6,7 +6,7 @@ use sandbox::network::API_NAME;
 
 use crate::tls;
 
-/// What a name leads to.
+/// The service that a name leads to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Service {
     /// SCF's API.
@@ -15,17 +15,17 @@ pub(crate) enum Service {
     Buckets,
 }
 
-/// The names. Each is one that the local authority's certificate has.
+/// The names. The local authority's certificate covers each.
 #[derive(Debug)]
 pub(crate) struct CloudNames {
     exact: HashMap<String, Service>,
-    /// All names below these, too.
+    /// Zones with all names below them.
     below: HashMap<String, Service>,
 }
 
 impl CloudNames {
-    /// The names of the cloud's regions and of the installation's own. Names of COS are left to the cloud where virga serves no
-    /// buckets.
+    /// Collects the names of the cloud's regions and of this installation. Without buckets, COS' names are left to the
+    /// cloud.
     pub(crate) fn new(region: &str, buckets: bool) -> Self {
         let api = tls::api_names(region).into_iter();
         let buckets = buckets.then(|| tls::bucket_names(&[], region));
@@ -45,7 +45,8 @@ impl CloudNames {
         Self { exact, below }
     }
 
-    /// Returns what a name, in lower case and without a dot at its end, leads to; `None` for a name that is not virga's.
+    /// Returns the service of a name, which is in lower case and without a final dot. `None` for a name that is not
+    /// virga's.
     pub(crate) fn find(&self, name: &str) -> Option<Service> {
         if let Some(service) = self.exact.get(name) {
             return Some(*service);

@@ -1,19 +1,19 @@
-//! How many questions for names are under way, of each instance and of all.
+//! Limits concurrent DNS queries, per instance and in total.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// Questions of one instance that wait for the host's resolvers at a time, connections of its to the name server included.
+/// Most concurrent forwarded queries and TCP connections of one instance.
 const PER_INSTANCE_MAX: usize = 128;
-/// Questions of all instances.
+/// Most concurrent queries of all instances.
 const TOTAL_MAX: usize = 4096;
 
 /// The counters. Clones share them.
 #[derive(Clone, Debug, Default)]
 pub(super) struct QueryLimiter(Arc<Mutex<HashMap<IpAddr, usize>>>);
 
-/// A question that is counted until this is dropped.
+/// A counted query, released on drop.
 #[derive(Debug)]
 pub(super) struct QueryPermit {
     limiter: QueryLimiter,
@@ -21,7 +21,7 @@ pub(super) struct QueryPermit {
 }
 
 impl QueryLimiter {
-    /// Counts a question; `None` where its instance, or all together, have too many.
+    /// Counts a query. `None` if its instance, or all together, have too many.
     pub(super) fn take(&self, from: IpAddr) -> Option<QueryPermit> {
         let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let all: usize = counts.values().sum();

@@ -1,7 +1,7 @@
-//! The name server of functions: it answers for the cloud's names, and asks the host's resolvers for all others.
+//! The name server of functions. It answers for the cloud's names and forwards other queries to the host's resolvers.
 //!
-//! Answers of the host's resolvers are passed on as they are. They are asked from virga's side, one socket a question, so that an
-//! answer is believed only at the port and with the id that were drawn for it.
+//! Answers of the host's resolvers are returned unchanged. Each query is forwarded from a socket of its own, with a
+//! random id. So a forged answer has to match the port and the id.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -19,15 +19,15 @@ use super::answer::{Decision, HEADER, ServiceAddresses, decide, failure, questio
 use super::names::CloudNames;
 use super::query_limiter::QueryLimiter;
 
-/// Longest question, bytes. Names have 255, and what clients add is short.
+/// Longest query, bytes. Names have at most 255, and other parts of a query are short.
 const QUESTION_MAX: usize = 1024;
-/// Longest answer in a datagram, bytes; the rest of a longer one is asked for over TCP.
+/// Longest answer over UDP, bytes. A longer one is truncated and fetched over TCP.
 const DATAGRAM_MAX: usize = 4096;
-/// The bit of a header's third byte that says so.
+/// The truncation bit in the third byte of a header.
 const TRUNCATED: u8 = 2;
-/// How long a resolver of the host's may take, and a connection may be silent.
+/// Timeout of the host's resolvers, and of silent connections.
 const TIMEOUT: Duration = Duration::from_secs(10);
-/// Pause after a socket failed, as when there are no more descriptors.
+/// Delay after a socket error, for example when no descriptor is free.
 const RETRY_DELAY: Duration = Duration::from_millis(100);
 
 /// The name server. Clones share its counters.
@@ -54,7 +54,7 @@ impl Resolver {
         }
     }
 
-    /// Serves at an address inside, and asks `upstream` for what it does not know itself.
+    /// Serves at an address inside, and forwards to `upstream`.
     ///
     /// # Errors
     /// The system's error.
@@ -85,16 +85,16 @@ impl Resolver {
     }
 
     async fn datagrams(self, socket: Arc<UdpSocket>, upstream: Option<SocketAddr>) {
-        // One byte more, so that what is too long shows.
+        // One byte longer, to detect queries that are too long.
         let mut buffer = [0; QUESTION_MAX + 1];
-        // Those that are under way end with this.
+        // Dropping it cancels the queries in progress.
         let mut asking = JoinSet::new();
         loop {
             while asking.try_join_next().is_some() {}
             let (length, from) = match socket.recv_from(&mut buffer).await {
                 Ok(received) => received,
                 Err(error) => {
-                    debug!(%error, "a question for a name could not be received");
+                    debug!(%error, "failed to receive a DNS query");
                     tokio::time::sleep(RETRY_DELAY).await;
                     continue;
                 }
@@ -112,7 +112,7 @@ impl Resolver {
                     let (message, socket) = (message.to_vec(), socket.clone());
                     asking.spawn(async move {
                         let asked = with_timeout(forward_udp(&message, &query, upstream)).await;
-                        // A client that learns of a failure asks the next name server at once.
+                        // On a failure answer, the client asks the next name server at once.
                         if let Some(reply) = asked.or_else(|| failure(&message)) {
                             send_reply(&socket, &reply, from).await;
                         }
@@ -131,7 +131,7 @@ impl Resolver {
             let (stream, from) = match listener.accept().await {
                 Ok(accepted) => accepted,
                 Err(error) => {
-                    debug!(%error, "a connection to the name server could not be accepted");
+                    debug!(%error, "failed to accept a connection to the name server");
                     tokio::time::sleep(RETRY_DELAY).await;
                     continue;
                 }
@@ -146,7 +146,7 @@ impl Resolver {
         }
     }
 
-    /// Answers one question after another.
+    /// Answers the queries of a connection, one after another.
     async fn connection(&self, mut stream: TcpStream, from: IpAddr, upstream: Option<SocketAddr>) {
         while let Some(message) = with_timeout(read(&mut stream, QUESTION_MAX)).await {
             let reply = match (self.decide(&message, upstream), upstream) {
@@ -160,19 +160,19 @@ impl Resolver {
             };
             let Some(reply) = reply else { return };
             if with_timeout(write(&mut stream, &reply)).await.is_none() {
-                debug!(%from, "an answer about a name was not taken");
+                debug!(%from, "failed to send a DNS answer over TCP");
                 return;
             }
         }
     }
 }
 
-/// Waits for something within the longest time; `None` where it fails or takes longer.
+/// Waits with a timeout. `None` on an error or after the timeout.
 async fn with_timeout<T>(done: impl Future<Output = io::Result<T>>) -> Option<T> {
     match tokio::time::timeout(TIMEOUT, done).await {
         Ok(Ok(done)) => Some(done),
         Ok(Err(error)) => {
-            debug!(%error, "a question for a name failed");
+            debug!(%error, "a DNS query failed");
             None
         }
         Err(_) => None,
@@ -181,11 +181,11 @@ async fn with_timeout<T>(done: impl Future<Output = io::Result<T>>) -> Option<T>
 
 async fn send_reply(socket: &UdpSocket, reply: &[u8], to: SocketAddr) {
     if let Err(error) = socket.send_to(reply, to).await {
-        debug!(%to, %error, "an answer about a name could not be sent");
+        debug!(%to, %error, "failed to send a DNS answer");
     }
 }
 
-/// Asks a resolver by a datagram.
+/// Forwards a query over UDP.
 async fn forward_udp(message: &[u8], query: &Query, upstream: SocketAddr) -> io::Result<Vec<u8>> {
     let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).await?;
     socket.connect(upstream).await?;
@@ -211,18 +211,20 @@ async fn forward_udp(message: &[u8], query: &Query, upstream: SocketAddr) -> io:
     }
 }
 
-/// Asks a resolver over a connection.
+/// Forwards a query over TCP.
 async fn forward_tcp(message: &[u8], upstream: SocketAddr) -> io::Result<Vec<u8>> {
     let mut stream = TcpStream::connect(upstream).await?;
     write(&mut stream, message).await?;
     read(&mut stream, usize::from(u16::MAX)).await
 }
 
-/// Reads a message with its length before it.
+/// Reads a message with a length prefix.
 async fn read(stream: &mut TcpStream, most: usize) -> io::Result<Vec<u8>> {
     let length = usize::from(stream.read_u16().await?);
     if length > most {
-        return Err(io::Error::other("a message is too long"));
+        return Err(io::Error::other(format!(
+            "a DNS message of {length} bytes is too long; up to {most} are allowed"
+        )));
     }
     let mut message = vec![0; length];
     stream.read_exact(&mut message).await?;

@@ -110,7 +110,7 @@ fn without_isolation_functions_are_processes_and_everybody_is_told() {
         // Its network cannot be taken away, so it does not run.
         let answered = format!("{answer:?}");
         assert!(answered.contains("failed to start"), "{answered}");
-        assert!(server.log().contains("DISABLE cannot be had with"));
+        assert!(server.log().contains("DISABLE is not available with"));
         assert!(server.terminate().success());
         let rooms = server.data().join("run/tmp");
         assert_eq!(fs::read_dir(rooms).map_or(0, Iterator::count), 0);

@@ -1,9 +1,9 @@
-//! How much of the host's disk each instance may have.
+//! Computes how much of the host's disk each instance may use.
 
-/// What stays free for everybody else: so much, or a tenth of a small disk.
+/// Space that stays free for everything else, bytes; at most a tenth of the disk.
 const RESERVED_BYTES: u64 = 1 << 30;
 
-/// The disk of the host that those of instances lie on.
+/// The host's disk that holds the disks of instances.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct HostDisk {
     free: u64,
@@ -15,20 +15,20 @@ impl HostDisk {
         Self { free, size }
     }
 
-    /// What may still be written to it, where so much is on its way there.
+    /// Returns the bytes that may still be written, given `pending` bytes not written back yet.
     pub(super) fn available(self, pending: u64) -> u64 {
         let reserved = RESERVED_BYTES.min(self.size / 10);
         self.free.saturating_sub(reserved).saturating_sub(pending)
     }
 
-    /// What all instances together may have, where nobody has said.
+    /// Returns the default limit of all instances together.
     pub(super) fn default_total(self) -> u64 {
         self.available(0) / 2
     }
 }
 
-/// What one may hold that has `own`, where all of them, it included, have `used`: half of what the others leave of the whole, so that
-/// there is always room for one that comes. `available` is what the host's disk has for more.
+/// Returns the limit of a disk that holds `own` bytes while all disks together hold `used`: half of what the others
+/// leave of `total`, so that new instances always find space. `available` is the host's free space.
 pub(super) fn bound(total: u64, used: u64, own: u64, available: u64) -> u64 {
     let others = used.saturating_sub(own);
     let limit = total.saturating_sub(others) / 2;
@@ -46,7 +46,7 @@ mod tests {
         let available = 50_000 * MB;
         assert_eq!(bound(600 * MB, 0, 0, available), 300 * MB);
         assert_eq!(bound(600 * MB, 200 * MB, 200 * MB, available), 300 * MB);
-        // However many there are, and however greedy: one that has nothing may have something.
+        // However many instances grow as far as they can, a new one gets some space.
         let mut have = [0; 20];
         for _ in 0..1000 {
             for one in 0..have.len() {
@@ -66,9 +66,9 @@ mod tests {
         assert_eq!(host(1024).available(0), 0);
         assert_eq!(host(1034).available(8 * MB), 2 * MB);
         assert_eq!(host(1034).default_total(), 5 * MB);
-        // Of a small one a tenth stays.
+        // Of a small disk a tenth stays free.
         assert_eq!(HostDisk::of((64 * MB, 100 * MB)).available(0), 54 * MB);
-        // What is there stays.
+        // Existing data stays.
         assert_eq!(bound(600 * MB, 70 * MB, 70 * MB, 0), 70 * MB);
         assert_eq!(bound(600 * MB, 70 * MB, 70 * MB, 2 * MB), 72 * MB);
     }

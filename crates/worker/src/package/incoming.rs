@@ -1,4 +1,4 @@
-//! A package on its way into the store, piece by piece, so that it is never in memory whole.
+//! Writes a package into the store piece by piece, so that it is never in memory as a whole.
 
 use std::fs::{self, File};
 use std::io::Write;
@@ -11,7 +11,7 @@ use super::{PackageError, PackageStore};
 
 const WRITE: &str = "keep a package";
 
-/// A package that is being written. Dropped before [`PackageWriter::keep`] it leaves nothing.
+/// A package that is being written. Dropping it before [`PackageWriter::keep`] removes it.
 #[derive(Debug)]
 pub struct PackageWriter {
     store: PackageStore,
@@ -22,10 +22,10 @@ pub struct PackageWriter {
 }
 
 impl PackageStore {
-    /// Begins to take a package in.
+    /// Begins to write a package.
     ///
     /// # Errors
-    /// The disk's.
+    /// Disk errors.
     pub fn receive(&self) -> Result<PackageWriter, PackageError> {
         let staging = self.staging();
         let file = File::create_new(&staging).map_err(PackageError::io(WRITE))?;
@@ -43,22 +43,22 @@ impl PackageWriter {
     /// Writes the next bytes.
     ///
     /// # Errors
-    /// The disk's.
+    /// Disk errors.
     pub fn write(&mut self, bytes: &[u8]) -> Result<(), PackageError> {
         self.digest.update(bytes);
         self.size += bytes.len() as u64;
         self.file.write_all(bytes).map_err(PackageError::io(WRITE))
     }
 
-    /// Returns how many bytes have come.
+    /// Returns the number of bytes written so far.
     pub fn size(&self) -> u64 {
         self.size
     }
 
-    /// Keeps the package; it is on stable storage when this returns.
+    /// Stores the package. It is on stable storage when this returns.
     ///
     /// # Errors
-    /// The disk's.
+    /// Disk errors.
     pub fn keep(mut self) -> Result<Sha256, PackageError> {
         let digest = std::mem::take(&mut self.digest);
         let digest = Sha256::from_digest(digest.finalize().into());
@@ -74,7 +74,7 @@ impl PackageWriter {
 
 impl Drop for PackageWriter {
     fn drop(&mut self) {
-        // What was kept has another name by now.
+        // A stored package was renamed, so this removes only an incomplete one.
         let _ = fs::remove_file(&self.staging);
     }
 }

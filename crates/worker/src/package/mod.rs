@@ -1,8 +1,8 @@
-//! Code packages: kept by content, unpacked once, read-only from then on.
+//! Code packages: content-addressed, unpacked once, and read-only from then on.
 //!
-//! `packages/<digest>.zip` is what was uploaded, `trees/<digest>/` is what runs. A tree is put together aside and
-//! appears under its name whole, so a name that exists is complete. A digest names one content for ever; two
-//! functions with the same package share one tree.
+//! `packages/<digest>.zip` is the uploaded archive, `trees/<digest>/` the unpacked code. A tree is assembled in a
+//! staging directory and renamed, so a tree that exists is complete. A digest always names the same content, so
+//! functions with the same package share a tree.
 
 mod incoming;
 mod pack;
@@ -21,25 +21,25 @@ use thiserror::Error;
 /// Why a package cannot be used.
 #[derive(Debug, Error)]
 pub enum PackageError {
-    /// The uploader's fault: says what is wrong with it, and what is allowed.
+    /// The package is not allowed. The message names the problem and the limit.
     #[error("{0}")]
     Refused(String),
-    /// The package is no longer there.
+    /// The package is not in the store.
     #[error("package {0} is missing from the store")]
     Missing(model::Sha256),
-    /// The disk's.
+    /// A disk error.
     #[error("{step}: {source}")]
     Io {
-        /// What was being done.
+        /// The step that failed.
         step: &'static str,
-        /// The system's answer.
+        /// The system's error.
         #[source]
         source: std::io::Error,
     },
 }
 
 impl PackageError {
-    /// The sandbox's fault.
+    /// Wraps an error of the sandbox.
     pub(crate) fn worker(error: crate::Error) -> Self {
         Self::io("prepare a build")(std::io::Error::other(error))
     }

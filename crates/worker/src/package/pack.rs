@@ -1,4 +1,4 @@
-//! Packing a tree that was built here into a package, as if somebody had sent it.
+//! Packs a tree that was built here into a package, as if it had been uploaded.
 
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
@@ -10,7 +10,7 @@ use zip::write::SimpleFileOptions;
 
 use super::tree;
 
-/// Writes a zip archive of a tree. The same tree gives the same bytes: entries are sorted and have no date of their own.
+/// Writes a zip archive of a tree. The same tree gives the same bytes: entries are sorted and have no timestamps.
 pub(super) fn pack(root: &Path, to: &Path) -> io::Result<()> {
     let mut archive = ZipWriter::new(BufWriter::new(File::create_new(to)?));
     for path in tree::walk(root)? {
@@ -19,7 +19,7 @@ pub(super) fn pack(root: &Path, to: &Path) -> io::Result<()> {
         let name = path
             .to_str()
             .ok_or_else(|| io::Error::other(format!("{}: a name is not UTF-8", path.display())))?;
-        // It is read again by this virga alone, so speed is worth more than size.
+        // Only this virga reads it again, so speed matters more than size.
         let options = SimpleFileOptions::default().compression_level(Some(1));
         if kind.is_symlink() {
             let target = fs::read_link(&full)?;

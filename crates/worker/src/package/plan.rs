@@ -1,8 +1,8 @@
-//! Everything that unpacking an archive would make, decided before anything is made.
+//! Plans everything that unpacking an archive creates, before anything is created.
 //!
-//! The archive's directory is read entry by entry, and nothing that it claims costs more than it may: directories that
-//! paths only imply count like listed ones, and links are resolved here, over the plan alone. After that the work is
-//! bounded: so many inodes, so many bytes written, and no more compressed bytes read than the archive has.
+//! The archive's directory is read entry by entry, with untrusted claims bounded: directories that paths only imply
+//! count like listed ones, and links are resolved here, on the plan. This bounds the unpacking: its inodes, its bytes
+//! written, and its compressed bytes read.
 
 use std::collections::HashMap;
 use std::io::{Read, Seek, SeekFrom};
@@ -16,28 +16,28 @@ use zip::{CompressionMethod, ZipReadOptions};
 
 use super::PackageError;
 
-/// Longest part of a path, bytes. Source: Linux's NAME_MAX.
+/// Longest component of a path, bytes. Source: Linux's NAME_MAX.
 const NAME_MAX: usize = 255;
-/// Links of a package: their targets are in memory together.
+/// Most links of a package. Their targets are in memory together.
 const LINKS_MAX: usize = 20_000;
-/// Links that one path may lead through. Source: path_resolution(7).
+/// Most links that one path may lead through. Source: path_resolution(7).
 const LINKS_FOLLOWED_MAX: u32 = 40;
-/// Steps from one part of a path to the next while all links are resolved: about a second.
+/// Most path components walked while all links are resolved: about a second.
 const STEPS_MAX: u64 = 10_000_000;
 
-/// Where a package may lie: as a function's code, and as a layer.
+/// Where a package is mounted: as a function's code, and as a layer.
 const MOUNT_POINTS: [&[&str]; 2] = [&["var", "user"], &["opt"]];
-/// Directories that functions see read-only, beside the system's, to which a link may lead.
+/// Directories outside of the system's that functions see read-only. Links may lead there.
 const SHOWN: [&str; 2] = ["/opt", "/var/lang"];
 
-/// A node's number. A parent's is always lower than its children's.
+/// The number of a node. A parent's is always lower than its children's.
 pub(super) type Id = usize;
 
-/// The tree that an archive makes.
+/// The tree that an archive unpacks to.
 #[derive(Debug)]
 pub(super) struct Plan {
     nodes: Vec<Node>,
-    /// What each entry of the archive makes, in the archive's order; none for one that names the tree itself.
+    /// The node of each entry, in the archive's order. `None` for an entry that names the root.
     entries: Vec<Option<Id>>,
     links: usize,
     bytes: u64,
@@ -56,7 +56,7 @@ pub(super) enum NodeKind {
     Directory(HashMap<Box<str>, Id>),
     File {
         executable: bool,
-        /// Bytes that the archive says it has.
+        /// Declared size, bytes.
         size: u64,
     },
     Link(String),
@@ -65,10 +65,10 @@ pub(super) enum NodeKind {
 const ROOT: Id = 0;
 
 impl Plan {
-    /// Reads an archive's directory, and the targets of its links.
+    /// Reads an archive's directory and the targets of its links.
     ///
     /// # Errors
-    /// [`PackageError::Refused`] names the entry, and what is allowed.
+    /// [`PackageError::Refused`] names the entry and the limit.
     pub(super) fn of<R: Read + Seek>(
         archive: &mut ZipIterable<R>,
         limits: &Limits,
@@ -103,7 +103,7 @@ impl Plan {
                 None => {
                     return refuse(
                         &name,
-                        "is longer than what is left of the package: entries share bytes, or a size is wrong",
+                        "is longer than the rest of the package: entries share bytes, or a size is wrong",
                     );
                 }
             };
@@ -113,18 +113,18 @@ impl Plan {
         Ok(plan)
     }
 
-    /// Inodes that it makes, its own directory not counted.
+    /// Returns the number of inodes, without the root directory.
     fn inodes(&self) -> u64 {
         self.nodes.len() as u64 - 1
     }
 
-    /// What the archive's entry makes.
+    /// Returns what an entry of the archive creates.
     pub(super) fn entry(&self, number: usize) -> Option<&NodeKind> {
         let id = self.entries.get(number).copied().flatten()?;
         Some(&self.nodes[id].kind)
     }
 
-    /// The children of a directory, by name.
+    /// Returns the children of a directory, by name.
     pub(super) fn children(&self, directory: Id) -> impl Iterator<Item = (&str, Id, &NodeKind)> {
         let children = match &self.nodes[directory].kind {
             NodeKind::Directory(children) => Some(children),
@@ -134,7 +134,7 @@ impl Plan {
         all.map(|(name, id)| (&**name, *id, &self.nodes[*id].kind))
     }
 
-    /// The tree's own directory.
+    /// Returns the root directory.
     pub(super) fn root() -> Id {
         ROOT
     }
@@ -230,7 +230,7 @@ impl Plan {
         Ok(id)
     }
 
-    /// Checks that each link leads to something in the package, or into what functions see read-only.
+    /// Checks that each link leads to something in the package, or into directories that functions see read-only.
     fn resolve_links(&self) -> Result<(), PackageError> {
         let mut steps = STEPS_MAX;
         for (id, node) in self.nodes.iter().enumerate() {
@@ -243,10 +243,12 @@ impl Plan {
             {
                 let why = match steps {
                     0 => {
-                        format!("leads to {target:?}: the package's links lead too far altogether")
+                        format!(
+                            "leads to {target:?}: resolving the package's links takes too many steps"
+                        )
                     }
                     _ => format!(
-                        "is a link to {target:?}, which is not in the package, nor in what functions see read-only: {}, {}",
+                        "is a link to {target:?}, which is not in the package, nor in the directories that functions see read-only: {}, {}",
                         SHOWN.join(", "),
                         SYSTEM.join(", ")
                     ),
@@ -257,11 +259,11 @@ impl Plan {
         Ok(())
     }
 
-    /// Whether a link leads to something in the package, or shown beside it, where the package lies at `mount_point`. Inside, links
-    /// are followed as the kernel does it. Nothing of it is looked up on the host: what is there outside of the package
-    /// differs between hosts, and layers.
+    /// Returns whether a link leads to something in the package, or to a read-only directory, if the package is mounted
+    /// at `mount_point`. Inside the package, links are followed as the kernel does. Nothing is looked up on the host:
+    /// paths outside of the package differ between hosts and layers.
     fn link_is_allowed(&self, link: Id, mount_point: &[&'static str], steps: &mut u64) -> bool {
-        // Parts that are still to be walked, the next one last.
+        // Remaining path components, next one last.
         let mut open: Vec<&str> = Vec::new();
         let mut position = Position::Inside(link);
         let mut links_followed = 0;
@@ -332,14 +334,14 @@ impl Plan {
     }
 }
 
-/// Where a walk along a link's target is.
+/// The position of a walk along a link's target.
 enum Position<'a> {
     Inside(Id),
-    /// Beside the package, by the parts of the path.
+    /// Outside of the package, as path components.
     Outside(Vec<&'a str>),
 }
 
-/// Whether a path beside the package lies in what functions see read-only.
+/// Returns whether a path outside of the package lies in a directory that functions see read-only.
 fn is_mounted_read_only(path: &[&str]) -> bool {
     let lies_in = |directory: &str| {
         let parts = directory.trim_start_matches('/').split('/');
@@ -350,10 +352,10 @@ fn is_mounted_read_only(path: &[&str]) -> bool {
     shown.any(|directory| lies_in(directory))
 }
 
-/// What holds the child is not a directory.
+/// The parent is not a directory.
 struct NotADirectory;
 
-/// The name of an entry: UTF-8 where it is, else what the archive says it is.
+/// Returns the name of an entry: as UTF-8 if it is valid, else decoded as the archive declares.
 pub(super) fn name_of(entry: &ZipFileEntry<'_>) -> Result<String, PackageError> {
     match std::str::from_utf8(entry.name_raw()) {
         Ok(name) => Ok(name.to_owned()),
@@ -361,7 +363,7 @@ pub(super) fn name_of(entry: &ZipFileEntry<'_>) -> Result<String, PackageError> 
     }
 }
 
-/// The parts of an entry's path; none for the tree itself.
+/// Returns the components of an entry's path; empty for the root.
 pub(super) fn parts_of(name: &str) -> Result<Vec<&str>, PackageError> {
     if name.starts_with('/') {
         return refuse(name, "is an absolute path");
@@ -422,7 +424,7 @@ fn entry_kind(
     }
 }
 
-/// The target of a link, which is its content.
+/// Reads the target of a link, which is the entry's content.
 fn target(
     name: &str,
     entry: ZipFileEntry<'_>,

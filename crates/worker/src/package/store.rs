@@ -1,4 +1,4 @@
-//! The store on disk.
+//! The package store on disk.
 
 use std::collections::HashSet;
 use std::ffi::OsStr;
@@ -14,7 +14,7 @@ use sha2::Digest;
 
 use super::{PackageError, TreeSize, pack, tree, unpack};
 
-/// Packages and trees under one directory. Cheap to share. Every call may wait for the disk.
+/// Packages and trees under one directory. Cheap to share. Calls may block on the disk.
 #[derive(Clone, Debug)]
 pub struct PackageStore {
     shared: Arc<Shared>,
@@ -27,14 +27,14 @@ struct Shared {
     next: AtomicU64,
 }
 
-/// Names one run of the machine. Source: proc_sys_kernel(5).
+/// Identifies a boot of the machine. Source: proc_sys_kernel(5).
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 
 impl PackageStore {
-    /// Opens or makes a store. Clears away what an interrupted run left half done.
+    /// Opens or creates a store. Removes incomplete files of an interrupted run.
     ///
     /// # Errors
-    /// The disk's.
+    /// Disk errors.
     pub fn open(directory: &Path, limits: &Limits) -> Result<Self, PackageError> {
         let store = Self {
             shared: Arc::new(Shared {
@@ -50,7 +50,7 @@ impl PackageStore {
     }
 
     fn prepare(&self) -> io::Result<()> {
-        // What is half done; and what is quickly put together again, of files that others hold.
+        // Incomplete files, and merged trees: they are quickly rebuilt, and their hard links would keep files on disk.
         for name in ["aside", "merged"] {
             self.discard(&self.path(name))?;
         }
@@ -61,8 +61,8 @@ impl PackageStore {
         self.remove_trees_after_a_crash()
     }
 
-    /// Takes a directory of an earlier run out of the way. A sandbox of that run may not have ended yet and still write
-    /// into it, so it is moved before it is removed.
+    /// Moves a directory of an earlier run away. A sandbox of that run may still write into it, so it is renamed before
+    /// it is removed.
     fn discard(&self, directory: &Path) -> io::Result<()> {
         if !directory.exists() {
             return Ok(());
@@ -78,7 +78,7 @@ impl PackageStore {
 
     fn clear_discarded(&self) -> io::Result<()> {
         match fs::remove_dir_all(self.path("discarded")) {
-            // What a sandbox has written meanwhile goes with the next start.
+            // Files that a sandbox has written meanwhile are removed at the next start.
             Err(e)
                 if matches!(
                     e.kind(),
@@ -91,8 +91,7 @@ impl PackageStore {
         }
     }
 
-    /// Trees are not synced file by file. After a crash of the whole machine those that can be unpacked again
-    /// are removed, and are unpacked again when they are needed.
+    /// Removes trees that can be unpacked again, after a crash of the machine. Their files are not fsynced one by one.
     fn remove_trees_after_a_crash(&self) -> io::Result<()> {
         let boot = fs::read_to_string(BOOT_ID).unwrap_or_default();
         let boot_marker = self.path("trees/.boot");
@@ -112,10 +111,10 @@ impl PackageStore {
         fs::write(boot_marker, boot)
     }
 
-    /// Keeps a package; it is on stable storage when this returns.
+    /// Stores a package. It is on stable storage when this returns.
     ///
     /// # Errors
-    /// The disk's.
+    /// Disk errors.
     pub fn put(&self, bytes: &[u8]) -> Result<Sha256, PackageError> {
         let digest = Sha256::from_digest(sha2::Sha256::digest(bytes).into());
         let path = self.package(&digest);
@@ -130,7 +129,8 @@ impl PackageStore {
         Ok(digest)
     }
 
-    /// Makes a package that is there as new, since it is about to be named once more. Says whether it is there.
+    /// Updates the modification time of a stored package, since it is about to be referenced again. Returns whether it
+    /// exists.
     pub(super) fn touch(&self, path: &Path) -> io::Result<bool> {
         let opened = File::options().append(true).open(path);
         match opened.and_then(|file| file.set_modified(SystemTime::now())) {
@@ -140,17 +140,17 @@ impl PackageStore {
         }
     }
 
-    /// Gives a package that was written aside its name. It is on stable storage when this returns.
+    /// Moves a package from its staging path to `to`. It is on stable storage when this returns.
     pub(super) fn place(&self, file: &File, staging: &Path, to: &Path) -> io::Result<()> {
         file.sync_all()?;
         fs::rename(staging, to)?;
         File::open(self.path("packages"))?.sync_all()
     }
 
-    /// Keeps a tree as a package, too; it is on stable storage when this returns.
+    /// Packs a tree and stores the package. It is on stable storage when this returns.
     ///
     /// # Errors
-    /// The disk's.
+    /// Disk errors.
     pub fn pack(&self, tree: &Sha256) -> Result<Sha256, PackageError> {
         let staging = self.staging();
         let packed = self.pack_into(tree, &staging);
@@ -170,20 +170,20 @@ impl PackageStore {
         Ok(digest)
     }
 
-    /// Where a package lies.
+    /// Returns the path of a package.
     pub fn package(&self, digest: &Sha256) -> PathBuf {
         self.path("packages").join(format!("{digest}.zip"))
     }
 
-    /// Where a tree lies.
+    /// Returns the path of a tree.
     pub fn tree(&self, digest: &Sha256) -> PathBuf {
         self.path("trees").join(digest.as_str())
     }
 
-    /// Makes sure that a package's tree is there.
+    /// Unpacks a package, unless it is unpacked, and returns its tree.
     ///
     /// # Errors
-    /// [`PackageError::Refused`] when the package is not allowed; nothing of it is left then.
+    /// [`PackageError::Refused`] if the package is not allowed; then nothing of it is left.
     pub fn unpack(&self, digest: &Sha256) -> Result<PathBuf, PackageError> {
         let tree = self.tree(digest);
         if tree.is_dir() {
@@ -205,15 +205,15 @@ impl PackageStore {
         Ok(tree)
     }
 
-    /// Measures a tree that is there.
+    /// Measures a tree.
     ///
     /// # Errors
-    /// The disk's.
+    /// Disk errors.
     pub fn size(&self, digest: &Sha256) -> Result<TreeSize, PackageError> {
         tree::size(&self.tree(digest)).map_err(PackageError::io("measure a tree"))
     }
 
-    /// A tree of packages laid one over the other, the later ones on top. What it takes on the disk are links.
+    /// Returns a tree of several packages, later ones over earlier ones. On disk it consists of hard links.
     ///
     /// # Errors
     /// As [`Self::unpack`].
@@ -237,20 +237,20 @@ impl PackageStore {
         Ok(merged)
     }
 
-    /// An empty directory in which to put a tree together.
+    /// Creates an empty staging directory.
     ///
     /// # Errors
-    /// The disk's.
+    /// Disk errors.
     pub fn make_staging_directory(&self) -> Result<PathBuf, PackageError> {
         let staging = self.staging();
         fs::create_dir(&staging).map_err(PackageError::io("create a directory"))?;
         Ok(staging)
     }
 
-    /// Takes in a tree that was put together aside. It is on stable storage when this returns.
+    /// Moves a tree from a staging directory into the store. It is on stable storage when this returns.
     ///
     /// # Errors
-    /// The disk's.
+    /// Disk errors.
     pub fn adopt(&self, staging: &Path) -> Result<Sha256, PackageError> {
         let digest = tree::digest(staging).map_err(PackageError::io("read a tree"))?;
         let digest = Sha256::from_digest(digest);
@@ -268,7 +268,7 @@ impl PackageStore {
     fn publish(&self, staging: &Path, tree: &Path) -> Result<(), PackageError> {
         match fs::rename(staging, tree) {
             Ok(()) => Ok(()),
-            // Someone else was first with the same content.
+            // Another call has published the same content first.
             Err(_) if tree.is_dir() => {
                 fs::remove_dir_all(staging).map_err(PackageError::io("remove a directory"))
             }
@@ -279,11 +279,11 @@ impl PackageStore {
         }
     }
 
-    /// Removes what is neither in `keep`, nor merged of one of the lists in `merged`, nor a tree that is `running`, and has been there for longer than `age`: what
-    /// is younger may be about to be named by a function. Says how many were removed.
+    /// Removes all packages and trees older than `age` that are not in `keep`, not merged from a list in `merged`, and
+    /// not `running`. Younger ones may be about to be referenced by a function. Returns the number removed.
     ///
     /// # Errors
-    /// The disk's.
+    /// Disk errors.
     pub fn sweep(
         &self,
         keep: &HashSet<Sha256>,
@@ -317,11 +317,11 @@ impl PackageStore {
         Ok(removed)
     }
 
-    /// Removes packages and trees, and what was merged of lists of them, that nobody names any more. A package that was put after
-    /// `since` stays: somebody is about to name it.
+    /// Removes packages, their trees and merged trees that are no longer referenced. A package stored after `since`
+    /// stays: it may be about to be referenced.
     ///
     /// # Errors
-    /// The disk's.
+    /// Disk errors.
     pub fn forget(
         &self,
         digests: &HashSet<Sha256>,
@@ -344,11 +344,11 @@ impl PackageStore {
         Ok(())
     }
 
-    /// Removes a file or a directory, if it is there.
+    /// Removes a file or a directory, if it exists.
     fn remove(&self, path: &Path) -> io::Result<()> {
         let removed = match fs::symlink_metadata(path) {
             Ok(meta) if meta.is_dir() => {
-                // Out of sight first: a tree that is half gone must not be found under its name.
+                // A directory is renamed first, so that a half-removed tree is never found under its name.
                 let staging = self.staging();
                 fs::rename(path, &staging).and_then(|()| fs::remove_dir_all(staging))
             }
@@ -371,7 +371,7 @@ impl PackageStore {
     }
 }
 
-/// The name of what packages make together.
+/// Returns the name of the tree merged from packages.
 fn merged_name(packages: &[Sha256]) -> Sha256 {
     let mut sum = sha2::Sha256::new();
     for package in packages {

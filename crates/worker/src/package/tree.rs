@@ -1,4 +1,4 @@
-//! Trees of files: their digest, their size, a copy.
+//! Operations on file trees: digest, size, overlay.
 
 use std::fs;
 use std::io;
@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 
-/// The digest of a tree's names, kinds, modes and contents. The same files give the same digest, in whatever
-/// order the disk lists them.
+/// Computes the digest of a tree's names, kinds, modes and contents. It does not depend on the order in which the disk
+/// lists files.
 pub(crate) fn digest(root: &Path) -> io::Result<[u8; 32]> {
     let mut sum = Sha256::new();
     for path in walk(root)? {
@@ -45,7 +45,7 @@ pub(crate) fn digest(root: &Path) -> io::Result<[u8; 32]> {
 pub struct TreeSize {
     /// Bytes of all files together.
     pub bytes: u64,
-    /// Files, directories and links.
+    /// Number of files, directories and links.
     pub inodes: u64,
 }
 
@@ -60,7 +60,7 @@ impl std::ops::AddAssign for TreeSize {
 pub(crate) fn size(root: &Path) -> io::Result<TreeSize> {
     let mut sum = TreeSize::default();
     for path in walk(root)? {
-        // It may be in the middle of being written.
+        // The tree may be written meanwhile, so missing files count as empty.
         let kind = fs::symlink_metadata(root.join(path));
         sum += TreeSize {
             bytes: kind.map_or(0, |kind| if kind.is_dir() { 0 } else { kind.len() }),
@@ -70,7 +70,7 @@ pub(crate) fn size(root: &Path) -> io::Result<TreeSize> {
     Ok(sum)
 }
 
-/// Lays a tree over another. Files are linked, not copied: none of either is ever written again.
+/// Lays a tree over another one. Files are hard-linked, since neither tree is ever written again.
 pub(crate) fn overlay(from: &Path, to: &Path) -> io::Result<()> {
     for path in walk(from)? {
         let (source, target) = (from.join(&path), to.join(&path));
@@ -95,13 +95,13 @@ pub(crate) fn overlay(from: &Path, to: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Every path below a directory, sorted, parents before children; links are not followed.
+/// Returns every path below a directory, sorted, parents before children. Links are not followed.
 pub(crate) fn walk(root: &Path) -> io::Result<Vec<PathBuf>> {
     let mut found = Vec::new();
     let mut open = vec![PathBuf::new()];
     while let Some(directory) = open.pop() {
         let entries = match fs::read_dir(root.join(&directory)) {
-            // Gone since it was listed.
+            // Removed since it was listed.
             Err(e) if e.kind() == io::ErrorKind::NotFound && !directory.as_os_str().is_empty() => {
                 continue;
             }

@@ -1,7 +1,7 @@
-//! Unpacking what a stranger zipped, by the [`Plan`] that was made of it.
+//! Unpacks an untrusted archive according to its [`Plan`].
 //!
-//! Links are made last, so that nothing is written through one. A file that has more bytes than the plan counted ends
-//! the work.
+//! Links are created last, so that nothing is written through one. A file with more bytes than planned ends the
+//! unpacking.
 
 use std::fs::{self, File};
 use std::io::{Read, Seek, Write};
@@ -17,7 +17,7 @@ use zip::unstable::read::ZipIterable;
 use super::PackageError;
 use super::plan::{NodeKind, Plan, broken, name_of, not_a_zip, parts_of, refuse};
 
-/// Longest unpacking. What is written is bounded before; this is for a disk that hardly moves.
+/// Timeout of unpacking. The size is bounded by the plan; this is for an extremely slow disk.
 const TIMEOUT: Duration = Duration::from_secs(300);
 
 /// Unpacks an archive into an empty directory.
@@ -68,7 +68,7 @@ impl Deadline {
         Err(PackageError::Refused(message))
     }
 
-    /// Makes every directory, and returns what links are to be made.
+    /// Creates every directory, and returns the links to create.
     fn make_directories<'a>(
         &self,
         plan: &'a Plan,
@@ -189,7 +189,7 @@ mod tests {
 
     #[test]
     fn links_may_lead_to_what_functions_see_read_only() {
-        // A link, and whether it is taken in a package with a directory `d` and a file `d/f`.
+        // A link's target, and whether it is allowed in a package with a directory `d` and a file `d/f`.
         let rows = [
             ("/opt/data.txt", true),
             ("/opt", true),
@@ -201,7 +201,7 @@ mod tests {
             ("/etc/ssl/certs/ca-certificates.crt", true),
             ("/var/user/d/f", true),
             ("//var/./user/d/../d/f", true),
-            // From where a function's package lies, and from where a layer's does.
+            // Relative to the mount point of a function's code, and of a layer.
             ("../../usr/bin/env", true),
             ("../usr/bin/env", true),
             ("../../opt/data.txt", true),
@@ -280,7 +280,7 @@ mod tests {
             (&[Link("a/l", "../../x")], "not in the package"),
             (&[Link("l", "nowhere")], "not in the package"),
             (&[Link("l", "l")], "not in the package"),
-            // Each step alone stays inside; together they leave.
+            // Each link alone stays inside; together they escape.
             (
                 &[
                     Plain("d/e/f", b""),
@@ -315,7 +315,7 @@ mod tests {
             unpacked_entries: 3,
             ..Limits::default()
         };
-        // A bomb: a thousandth of its size when zipped.
+        // A zip bomb: compressed to a thousandth of its size.
         let zeros = vec![0; 2 << 20];
         let bomb = zipped(&[Plain("zeros", &zeros)]);
         assert!(bomb.get_ref().len() < 10_000);
@@ -336,7 +336,7 @@ mod tests {
         );
     }
 
-    /// What lies in a directory, at any depth.
+    /// Counts the files in a directory, at any depth.
     fn made(directory: &Path) -> u64 {
         super::super::tree::size(directory)
             .expect("measured")
@@ -354,7 +354,7 @@ mod tests {
             (0..count).map(path).collect()
         };
         let rows = [
-            // 9 files and 9 * 10 directories; and one of each more.
+            // 9 files and 9 * 10 directories, which are 99; then one more of each.
             (deep(9, 10), true),
             (deep(10, 10), false),
             (deep(1, 98), true),
@@ -412,7 +412,7 @@ mod tests {
         }
     }
 
-    /// Links that lead through each other cost a kernel a product of their lengths.
+    /// Resolving links that lead through each other costs a kernel the product of their lengths.
     #[test]
     fn link_resolution_has_a_step_limit() {
         let through = |link: &str| format!("{link}/..{}", "/d/..".repeat(200));
@@ -433,13 +433,13 @@ mod tests {
         let (into, result) = result(zipped(&entries), &Limits::default());
         let message = result.expect_err("refused");
         assert!(
-            message.contains("lead too far") || message.contains("not in the package"),
+            message.contains("takes too many steps") || message.contains("not in the package"),
             "{message}"
         );
         assert_eq!(made(into.path()), 0);
     }
 
-    /// An archive whose names were changed afterwards to ones of the same length, which no writer would write.
+    /// Replaces names in an archive by others of the same length, which no zip library would write.
     fn renamed(archive: Cursor<Vec<u8>>, from: &[u8], to: &[u8]) -> Cursor<Vec<u8>> {
         let mut bytes = archive.into_inner();
         for at in 0..bytes.len() - from.len() {
@@ -469,12 +469,12 @@ mod tests {
             b"bbbb/",
             b"aaaa/",
         );
-        // A directory that is listed again is the same one.
+        // A directory that is listed twice is the same directory.
         assert_eq!(result(folders, &Limits::default()).1, Ok(()));
     }
 
-    /// Each entry's record in the archive's directory is pointed at the first entry's data: 46 bytes make a file, and
-    /// decompressing all of them takes their number's multiple of time.
+    /// All records of the archive's directory point to the first entry's data: 46 bytes make a file, and decompressing
+    /// all of them takes a multiple of the time.
     #[test]
     fn entries_that_share_bytes_are_refused() {
         let data: Vec<u8> = (0..5000u32)
@@ -487,7 +487,7 @@ mod tests {
         let records: Vec<_> = (0..bytes.len())
             .filter(|at| bytes[*at..].starts_with(record))
             .collect();
-        // Only the first entry's own bytes are kept.
+        // Only the first entry's data is kept.
         let second = bytes
             .windows(4)
             .enumerate()
@@ -524,7 +524,7 @@ mod tests {
         }
     }
 
-    /// Whatever is in an archive: it does not panic, and makes no more than it may.
+    /// Mutated archives neither panic nor exceed the limits.
     #[test]
     fn corrupted_archives_stay_within_the_limits() {
         let limits = Limits {

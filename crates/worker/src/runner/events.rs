@@ -1,8 +1,8 @@
-//! The runtime API of SCF's custom runtimes: a program fetches events over HTTP, and answers them.
+//! The runtime API of SCF's custom runtimes: a program fetches events over HTTP and answers them.
 //!
-//! `POST /runtime/init/ready` once it can, `GET /runtime/invocation/next` for an event, which waits until there is one, and
-//! `POST /runtime/invocation/response` or `/error`, of which the first is final. No path names a request: one event is
-//! out at a time.
+//! `POST /runtime/init/ready` reports that the program is ready. `GET /runtime/invocation/next` waits for an event.
+//! `POST /runtime/invocation/response` or `/error` answers it; the first answer is final. Paths name no request, so at
+//! most one event is outstanding.
 
 use std::convert::Infallible;
 use std::io;
@@ -30,10 +30,10 @@ use tokio::sync::{Mutex as AsyncMutex, Notify};
 use super::{end_with, fail, failure, frame, ready, refuse, start};
 use crate::assignment::Assignment;
 
-/// The port that clients guess where they do not look.
+/// The port that clients use by default.
 const PORT: u16 = 9001;
 
-/// Serves the API and runs the program; ends with it, or with virga.
+/// Serves the API and runs the program. Ends with the program, or with virga.
 pub(super) fn run(assignment: &Assignment, pipes: Pipes, begun: Instant) -> ! {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_io()
@@ -49,7 +49,7 @@ pub(super) fn run(assignment: &Assignment, pipes: Pipes, begun: Instant) -> ! {
 }
 
 async fn serve(assignment: &Assignment, pipes: Pipes, begun: Instant) -> io::Result<()> {
-    // Instances that share the host's loopback cannot all have the usual port.
+    // Without network namespaces, instances share the host's loopback and cannot all use the default port.
     let port = if assignment.memory_bytes.is_none() {
         PORT
     } else {
@@ -87,7 +87,7 @@ fn number(value: &Value) -> HeaderValue {
 
 async fn accept(listener: TcpListener, api: Arc<Api>) {
     loop {
-        // None can be accepted while descriptors are short, which is the program's to mend.
+        // Accepting fails while the program uses up the file descriptors; it recovers when the program closes some.
         let Ok((stream, _)) = listener.accept().await else {
             tokio::task::yield_now().await;
             continue;
@@ -107,7 +107,7 @@ async fn accept(listener: TcpListener, api: Arc<Api>) {
 struct Api {
     state: Mutex<State>,
     event_arrived: Notify,
-    /// Told when the program waits for an event.
+    /// Notified when the program waits for an event.
     event_requested: Notify,
     answers: AsyncMutex<Sender>,
     begun: Instant,
@@ -120,14 +120,14 @@ struct Api {
 #[derive(Default)]
 struct State {
     ready: bool,
-    /// The event that waits for its answer.
+    /// The event that awaits its answer.
     current: Option<PendingEvent>,
-    /// How many requests of the program's wait for an event.
+    /// Requests of the program that wait for an event.
     waiting: usize,
 }
 
 impl State {
-    /// Whether the program waits for an event, and has answered the last.
+    /// Returns whether the program waits for an event and has answered the last.
     fn is_waiting(&self) -> bool {
         self.waiting > 0 && self.current.is_none()
     }
@@ -137,7 +137,7 @@ impl State {
 struct PendingEvent {
     request: RequestId,
     body: Bytes,
-    /// Whether the program has it. An answer that comes before is late for an earlier one.
+    /// Whether the program has fetched it. An answer that comes before belongs to an earlier event and is late.
     fetched: bool,
 }
 
@@ -147,11 +147,11 @@ impl Api {
     }
 
     async fn send(&self, frame: &[u8]) {
-        // Where virga is gone, the end of its frames ends this process.
+        // If virga is gone, the pipe's end ends this process.
         let _ = self.answers.lock().await.write_all(frame).await;
     }
 
-    /// The event that is out, or the next.
+    /// Returns the outstanding event, or waits for the next.
     async fn next(&self) -> PendingEvent {
         let _waiting = WaitingRequest::begin(self);
         loop {
@@ -164,7 +164,7 @@ impl Api {
         }
     }
 
-    /// Answers the event that is out. Where there is none it was answered already, and the first answer is final.
+    /// Answers the outstanding event. Without one it was answered already, and the first answer is final.
     async fn finish(&self, status: StatusCode, text: &[u8]) {
         let event = self.state().current.take_if(|event| event.fetched);
         self.event_requested.notify_one();
@@ -175,7 +175,7 @@ impl Api {
     }
 }
 
-/// A request for the next event, as long as it waits.
+/// Counts a request for the next event while it waits.
 struct WaitingRequest<'a>(&'a Api);
 
 impl<'a> WaitingRequest<'a> {
@@ -192,8 +192,8 @@ impl Drop for WaitingRequest<'_> {
     }
 }
 
-/// Takes events from virga, each only when the program asks for one: what a program that ends did not ask for is left in the
-/// pipe, and goes to another instance.
+/// Reads events from virga, each only when the program requests one. An event that was not requested before the program
+/// ends stays in the pipe, and virga sends it to another instance.
 async fn receive_events(mut requests: Receiver, api: &Api) -> io::Result<()> {
     let broken = || io::Error::other("not an event");
     loop {
@@ -245,7 +245,7 @@ async fn answer(api: &Api, request: Request<Incoming>) -> Result<Answer, Infalli
                     api.finish(StatusCode::ResponseTooLarge, document.as_bytes())
                         .await;
                 }
-                Err(_) => return Ok(reply(Http::BAD_REQUEST, "the body is not whole\n")),
+                Err(_) => return Ok(reply(Http::BAD_REQUEST, "the request body is incomplete\n")),
             }
             reply(Http::OK, "")
         }
@@ -261,16 +261,18 @@ async fn answer(api: &Api, request: Request<Incoming>) -> Result<Answer, Infalli
         (
             _,
             "/runtime/init/ready" | "/runtime/invocation/response" | "/runtime/invocation/error",
-        ) => reply(Http::METHOD_NOT_ALLOWED, "this path is to be POSTed to\n"),
-        (_, "/runtime/invocation/next") => reply(Http::METHOD_NOT_ALLOWED, "GET this path\n"),
+        ) => reply(Http::METHOD_NOT_ALLOWED, "use POST for this path\n"),
+        (_, "/runtime/invocation/next") => {
+            reply(Http::METHOD_NOT_ALLOWED, "use GET for this path\n")
+        }
         _ => reply(
             Http::NOT_FOUND,
-            "nothing is here; /runtime/invocation/next is the next event\n",
+            "unknown path; GET /runtime/invocation/next returns the next event\n",
         ),
     })
 }
 
-/// What a program says of its error: a document like SCF's own, or any text.
+/// Parses a program's error: a document like SCF's, or any text.
 fn reported(body: &[u8]) -> Value {
     let text = String::from_utf8_lossy(body);
     let document: Value = serde_json::from_str(&text).unwrap_or_default();

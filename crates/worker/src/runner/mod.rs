@@ -1,8 +1,8 @@
-//! What runs inside an instance, as the instance, where the user's program is not a Python handler.
+//! The process inside an instance for programs that are not a handler in a copy of an interpreter.
 //!
-//! A copy of virga's own small program arrives here confined, with no privilege left. It becomes the program ([`node`],
-//! [`python`]), or
-//! starts it and stands between its HTTP and the worker's frames ([`events`]), or waits until it serves HTTP itself ([`server`]). Whatever it parses is the instance's own.
+//! A copy of virga's binary gets here confined, without privileges. It executes the program ([`node`], [`python`]), or
+//! starts it and translates between its HTTP and the worker's frames ([`events`]), or waits until it serves HTTP itself
+//! ([`server`]). It parses only data of its own instance.
 
 mod events;
 mod server;
@@ -21,10 +21,10 @@ use serde_json::{Value, json};
 
 use crate::assignment::{Assignment, LaunchMode};
 
-/// What Node.js runs.
+/// The shim that Node.js runs.
 pub(crate) const NODE_SHIM: &str = include_str!("../../../../runtimes/nodejs/shim.js");
 
-/// Runs what the instance was assigned, and ends with it.
+/// Runs the assigned function, and ends with it.
 pub fn run(confined: Confined) -> ! {
     let begun = Instant::now();
     let assignment: Assignment = match serde_json::from_slice(confined.assignment()) {
@@ -46,7 +46,7 @@ pub fn run(confined: Confined) -> ! {
         }
         LaunchMode::Server => server::run(&assignment, confined.into_pipes(), begun),
         LaunchMode::Bootstrap => events::run(&assignment, confined.into_pipes(), begun),
-        // Copies of an interpreter do not come here.
+        // Copies of an interpreter do not use this runner.
         LaunchMode::Python => fail(&"not a program"),
     }
 }
@@ -58,7 +58,7 @@ fn fail(error: &dyn std::fmt::Display) -> ! {
 }
 
 fn node(assignment: &Assignment, program: &str, shim: &str) -> Program {
-    // Where nothing else bounds its memory, Node.js is told to.
+    // Without a control group, this option limits the memory of Node.js.
     let heap = assignment
         .memory_bytes
         .map(|bytes| format!("--max-old-space-size={}", bytes >> 20));
@@ -72,7 +72,7 @@ fn node(assignment: &Assignment, program: &str, shim: &str) -> Program {
     }
 }
 
-/// Without the modules of the host's own programs, as in a copy of a warm interpreter.
+/// Returns the command for Python, without the host's site packages as in a copy of a warm interpreter.
 fn python(assignment: &Assignment, program: &Path, shim: &Path) -> Program {
     let [program, shim] = [program, shim].map(|path| path.to_string_lossy().into_owned());
     Program {
@@ -88,10 +88,10 @@ fn variables(assignment: &Assignment) -> Vec<String> {
         .collect()
 }
 
-/// Starts the program at the code's root.
+/// Starts the program at the root of the code.
 ///
 /// # Errors
-/// What keeps it from running, and how to mend it.
+/// A message that says why it cannot run, and how to fix it.
 fn start(assignment: &Assignment, more: &[(&str, String)]) -> Result<Child, String> {
     let file = assignment.launch_mode.program_file().unwrap_or_default();
     let path = format!("{}/{file}", assignment.code);
@@ -113,7 +113,7 @@ fn start_failure(file: &str, path: &str, error: &io::Error) -> String {
     let there = std::path::Path::new(path).exists();
     match error.kind() {
         io::ErrorKind::NotFound if there => format!(
-            "{file} cannot be run: what its first line names does not exist; lines must end without a carriage return"
+            "{file} cannot be run: the interpreter in its first line does not exist; lines must end without a carriage return"
         ),
         io::ErrorKind::NotFound => {
             format!("{file} was not found; it must lie at the root of the package")
@@ -127,7 +127,7 @@ fn start_failure(file: &str, path: &str, error: &io::Error) -> String {
     }
 }
 
-/// Ends this process when the program has ended, in the same way.
+/// Ends this process when the program has ended, with the same exit status.
 fn end_with(mut child: Child) {
     std::thread::spawn(move || match child.wait() {
         Ok(status) => confined::end_as(status),
@@ -135,7 +135,7 @@ fn end_with(mut child: Child) {
     });
 }
 
-/// Says that the program runs, since when it was `begun`.
+/// Builds the frame that reports a ready program, started at `begun`.
 fn ready(begun: Instant) -> Vec<u8> {
     let report = json!({"import_us": begun.elapsed().as_micros() as u64});
     frame(
@@ -145,7 +145,7 @@ fn ready(begun: Instant) -> Vec<u8> {
     )
 }
 
-/// Says that it does not, and ends.
+/// Reports that the program could not be started, and ends.
 fn refuse(mut answers: File, message: &str) -> ! {
     let report = json!({"error": failure(message, None)}).to_string();
     let frame = frame(

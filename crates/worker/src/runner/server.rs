@@ -1,4 +1,4 @@
-//! A web function's own server: started here, and spoken to by virga itself once it listens.
+//! Starts the server of a web function. Virga itself connects to it once it listens.
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
@@ -10,10 +10,10 @@ use super::{end_with, fail, ready, refuse, start};
 use crate::assignment::Assignment;
 use crate::web::PORT;
 
-/// Pauses between looks whether it listens; they grow up to this.
+/// Longest pause between attempts to connect.
 const POLL_INTERVAL_MAX: Duration = Duration::from_millis(8);
 
-/// Starts the server, says when it listens, and ends with it, or with virga.
+/// Starts the server and reports when it listens. Ends with the server, or with virga.
 pub(super) fn run(assignment: &Assignment, mut pipes: Pipes, begun: Instant) -> ! {
     match start(assignment, &[]) {
         Ok(child) => end_with(child),
@@ -28,7 +28,7 @@ pub(super) fn run(assignment: &Assignment, mut pipes: Pipes, begun: Instant) -> 
     if let Err(e) = pipes.answers.write_all(&ready(begun)) {
         fail(&e);
     }
-    // Nothing comes but the end.
+    // No frames follow; the read returns when virga closes the pipe.
     let _ = pipes.requests.read(&mut [0]);
     std::process::exit(0)
 }

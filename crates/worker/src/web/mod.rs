@@ -1,11 +1,11 @@
-//! Requests to a web function's server, over connections into its instance's network.
+//! Forwards requests to a web function's server, over connections into its instance's network.
 //!
-//! Virga connects from outside: a socket is made inside the instance's network namespace and is virga's alone. Connections
-//! are kept while the instance runs, and closed when it is frozen, since a server may close an idle one meanwhile.
+//! Virga makes a socket inside the instance's network namespace, which only virga holds. Connections are reused while
+//! the instance runs. They are closed when it is frozen, since a server may time out an idle connection meanwhile.
 //!
-//! A server may close a kept connection at any moment, also just when a request is on its way. That is no fault of the
-//! server's. So only a request that can be sent again is sent over a kept connection, and it is sent once more, over a new
-//! one, where the kept one ends before any byte of a reply.
+//! A server may close an idle connection at any moment, even while a request is on its way. So only a repeatable request
+//! is sent over a reused connection. It is retried once over a new connection if the reused one ends before any byte of
+//! a reply.
 
 mod payload;
 mod socket;
@@ -28,22 +28,22 @@ use self::payload::Payload;
 use self::socket::{ConnectionState, ServerSocket};
 use crate::process::Process;
 
-/// Where a web function's server listens.
+/// The port of a web function's server.
 pub(crate) const PORT: u16 = 9000;
-/// Connections of an instance that are kept for a next request.
+/// Most idle connections of an instance.
 const IDLE_MAX: usize = 100;
-/// How long a connection may take: the server may be busy with others.
+/// Timeout for connecting. The server may be busy with other requests.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How long a connection may take from the end of a reply until it is ready for the next request. Only one whose request is
-/// still on its way takes longer.
+/// How long a connection may take from the end of a reply until it is ready for the next request. Only a connection
+/// whose request is still being sent takes longer.
 const READY_TIMEOUT: Duration = Duration::from_millis(5);
 
 /// Any error of a body.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
-/// The body of a request that is passed on.
+/// The body of a forwarded request.
 pub type Outgoing = UnsyncBoxBody<Bytes, BoxError>;
-/// Makes the head of a request that is passed on, each time that it is sent.
+/// Makes the head of a forwarded request. Called for each attempt.
 pub type Head<'a> = dyn Fn() -> Request<()> + Send + Sync + 'a;
 
 /// The connections of one instance.
@@ -53,7 +53,7 @@ pub(crate) struct Connections {
     idle: Mutex<Vec<Connection>>,
 }
 
-/// A connection that takes requests one after another.
+/// A connection that takes one request after another.
 #[derive(Debug)]
 struct Connection {
     sender: SendRequest<Outgoing>,
@@ -63,9 +63,9 @@ struct Connection {
 /// Why a request got no reply.
 #[derive(Debug)]
 pub(crate) enum NoReply {
-    /// Nothing listens, or the server did not take the connection.
+    /// Nothing listens, or the server did not accept the connection.
     NotConnected(std::io::Error),
-    /// The connection ended before there was one.
+    /// The connection ended before a reply.
     Broken(hyper::Error),
 }
 
@@ -77,7 +77,7 @@ impl Connections {
         })
     }
 
-    /// Sends a request, over a connection that is there or a new one.
+    /// Sends a request over an idle connection or a new one.
     pub(crate) async fn send(
         self: &Arc<Self>,
         head: &Head<'_>,
@@ -90,7 +90,7 @@ impl Connections {
             match connection.sender.try_send_request(request).await {
                 Ok(reply) => return Ok(StreamedReply::reply(reply, connection, self)),
                 Err(mut error) => match error.take_message() {
-                    // The server had closed it; nothing of the request was sent.
+                    // The server had closed the connection; nothing of the request was sent.
                     Some(unsent) => request = unsent,
                     None if connection.state.has_replied() || !body.is_repeatable() => {
                         return Err(NoReply::Broken(error.into_error()));
@@ -109,15 +109,15 @@ impl Connections {
             .map_err(NoReply::Broken)
     }
 
-    /// Closes the connections that nothing runs on.
+    /// Closes idle connections.
     pub(crate) fn close_idle(&self) {
         self.idle().clear();
     }
 
-    /// Takes a kept connection for a request, if there is one and the request may have to be sent again.
+    /// Takes an idle connection if there is one and the request is repeatable.
     async fn take_idle(&self, repeatable: bool) -> Option<Connection> {
         if !repeatable {
-            // A server that serves one connection at a time takes the new one when these have ended.
+            // A server that serves one connection at a time accepts the new one only after these have ended.
             self.close_idle();
             return None;
         }
@@ -137,7 +137,7 @@ impl Connections {
         }
     }
 
-    /// Takes a kept connection, and says whether it is ready for a request.
+    /// Takes an idle connection, and returns whether it is ready for a request.
     fn take(&self) -> Option<(Connection, bool)> {
         let mut idle = self.idle();
         idle.retain(|connection| !connection.sender.is_closed());
@@ -161,7 +161,7 @@ impl Connections {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Makes a connection.
+    /// Opens a connection.
     async fn connect(&self) -> Result<Connection, NoReply> {
         let stream = self.stream().await.map_err(NoReply::NotConnected)?;
         let state = Arc::new(ConnectionState::default());
@@ -171,7 +171,7 @@ impl Connections {
             .await;
         let (sender, connection) = handshake.map_err(NoReply::Broken)?;
         tokio::spawn(async move {
-            // Whoever waits for a reply hears of its end.
+            // The caller that waits for the reply gets the error.
             let _ = connection.with_upgrades().await;
         });
         Ok(Connection { sender, state })
@@ -190,7 +190,7 @@ impl Connections {
     }
 }
 
-/// The body of a reply. At its end its connection is kept for the next request.
+/// The body of a reply. At its end, its connection becomes idle again.
 #[derive(Debug)]
 pub struct StreamedReply {
     body: Incoming,
@@ -224,7 +224,7 @@ impl StreamedReply {
 
 impl Drop for StreamedReply {
     fn drop(&mut self) {
-        // Whoever has all of a body does not ask for its end.
+        // A reader that knows the length may drop the body without polling its end.
         if self.body.is_end_stream() {
             self.return_connection();
         }

@@ -1,4 +1,4 @@
-//! The body of a request, which may have to be sent twice.
+//! A request body that may have to be sent twice.
 
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -10,10 +10,10 @@ use hyper::body::{Body, Frame, SizeHint};
 
 use super::{BoxError, Outgoing};
 
-/// Longest body that is kept until its reply begins, bytes. A longer one costs more than a connection of its own does.
+/// Longest body that is buffered for a retry, bytes. Buffering a longer one costs more than a new connection.
 const REPEATABLE_MAX: u64 = 64 << 10;
 
-/// The body of a request. It can be sent again while it is short and its length is known.
+/// A request body. It is repeatable if it is short and its length is known.
 pub(super) enum Payload {
     Empty,
     Short(Arc<Mutex<Source>>),
@@ -37,7 +37,7 @@ impl Payload {
         }
     }
 
-    /// Whether [`Payload::send`] can be called a second time: also not once its caller has broken it off.
+    /// Returns whether [`Payload::send`] can be called again, which is not the case after the client aborted the body.
     pub(super) fn is_repeatable(&self) -> bool {
         match self {
             Self::Empty => true,
@@ -46,7 +46,7 @@ impl Payload {
         }
     }
 
-    /// Returns the body from its beginning. The one returned before fails from then on.
+    /// Returns the body from its beginning. The previously returned one fails from then on.
     pub(super) fn send(&mut self) -> Outgoing {
         match self {
             Self::Empty => empty_body(),
@@ -74,12 +74,12 @@ fn empty_body() -> Outgoing {
     Empty::new().map_err(never).boxed_unsync()
 }
 
-/// A short body, and what was read of it.
+/// A short body and the part read so far.
 pub(super) struct Source {
     body: Outgoing,
     length: u64,
     read: Vec<Bytes>,
-    /// Number of the [`Reader`] that may read on: only one can be woken when more comes.
+    /// Number of the active [`Reader`]. Only one can be woken when more data arrives.
     reader: u32,
     failed: bool,
 }
@@ -88,11 +88,11 @@ fn lock(source: &Mutex<Source>) -> MutexGuard<'_, Source> {
     source.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// A short body as it is sent once.
+/// A short body during one attempt.
 struct Reader {
     source: Arc<Mutex<Source>>,
     number: u32,
-    /// Index in [`Source::read`] of the next bytes.
+    /// Index of the next chunk in [`Source::read`].
     at: usize,
 }
 
@@ -153,7 +153,7 @@ mod tests {
         body.map_err(|never| match never {}).boxed_unsync()
     }
 
-    /// A body that comes in parts, the last of which is first here, and says its length or not.
+    /// A body of several chunks in reverse order, with an optional length.
     struct Parts(Vec<Result<&'static str, &'static str>>, Option<u64>);
 
     impl Body for Parts {
@@ -187,7 +187,7 @@ mod tests {
             assert!(payload.is_repeatable());
             let second = payload.send();
             assert_eq!(second.size_hint().exact(), Some(3));
-            // A connection that ends slowly takes nothing of what the next one sends.
+            // A connection that ends slowly takes no data from its successor.
             assert!(first.frame().await.expect("an end").is_err(), "{sent}");
             let all = second.collect().await.expect("a body").to_bytes();
             assert_eq!(all, "abc", "{sent}");

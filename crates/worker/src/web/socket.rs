@@ -1,4 +1,4 @@
-//! The socket of a connection, which tells whether the server has closed it or replied.
+//! The socket of a connection. It detects whether the server has closed it or replied.
 
 use std::io::{self, ErrorKind};
 use std::mem::MaybeUninit;
@@ -11,37 +11,37 @@ use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
-/// The state of a connection, as its sender sees it.
+/// The state of a connection, shared with its sender.
 #[derive(Debug, Default)]
 pub(super) struct ConnectionState {
-    /// Whether the next bytes are the first of a request over a connection that was kept.
+    /// Set if the next write is the first of a request over a reused connection.
     first_write: AtomicBool,
-    /// Whether anything came since the request began.
+    /// Set if data arrived since the request began.
     replied: AtomicBool,
 }
 
 impl ConnectionState {
-    /// Notes that another request is sent.
+    /// Records that another request is sent.
     pub(super) fn begin(&self) {
         self.replied.store(false, Relaxed);
         self.first_write.store(true, Relaxed);
     }
 
-    /// Whether anything came since the last request began.
+    /// Returns whether data arrived since the last request began.
     pub(super) fn has_replied(&self) -> bool {
         self.replied.load(Relaxed)
     }
 }
 
-/// A socket.
+/// The socket of a connection to a server.
 pub(super) struct ServerSocket {
     stream: TcpStream,
     state: Arc<ConnectionState>,
-    /// Whether the server has replied and closed without reading all of the request. The rest goes nowhere.
+    /// Set if the server has replied and closed without reading all of the request. Further writes are discarded.
     discards_writes: bool,
 }
 
-/// What the socket of a server has for its reader at this moment.
+/// The data that is available from the server.
 #[derive(PartialEq)]
 enum Pending {
     Nothing,
@@ -58,7 +58,7 @@ impl ServerSocket {
         }
     }
 
-    /// Looks at the socket itself: its reactor may not have heard yet.
+    /// Peeks at the socket itself, since the reactor may have no event for it yet.
     fn pending(&self) -> Pending {
         let mut byte = [MaybeUninit::uninit(); 1];
         match SockRef::from(&self.stream).peek(&mut byte) {
@@ -71,13 +71,13 @@ impl ServerSocket {
         }
     }
 
-    /// Writes, and takes care of servers that close without reading all.
+    /// Writes, and handles servers that close without reading the whole request.
     fn write(
         &mut self,
         length: usize,
         write: impl FnOnce(Pin<&mut TcpStream>) -> Poll<io::Result<usize>>,
     ) -> Poll<io::Result<usize>> {
-        // A closed connection that may still take bytes must get none: whether they are read, nobody would know.
+        // Nothing may be written to a connection that the server has closed: nobody would know whether it was read.
         if self.state.first_write.swap(false, Relaxed) && self.pending() == Pending::End {
             return Poll::Ready(Err(ErrorKind::ConnectionReset.into()));
         }
@@ -85,7 +85,8 @@ impl ServerSocket {
             return Poll::Ready(Ok(length));
         }
         match write(Pin::new(&mut self.stream)) {
-            // It has replied: hyper reads that once the rest of the request is out of the way, and would not after an error.
+            // The server has replied. hyper reads the reply only after the rest of the request was written without an
+            // error.
             Poll::Ready(Err(_)) if self.state.has_replied() || self.pending() == Pending::Bytes => {
                 self.discards_writes = true;
                 Poll::Ready(Ok(length))
