@@ -32,7 +32,7 @@ use crate::config::PackageIndex;
 const CONNECTIONS_PER_ADDRESS_MAX: usize = 16;
 const CONNECTIONS_MAX: usize = 256;
 /// Timeouts: for a request's head, for connecting to the index, and for silence of the index.
-const HEAD: Duration = Duration::from_secs(10);
+const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 const READ_TIMEOUT: Duration = Duration::from_secs(60);
 /// Largest index page in which links are rewritten, bytes.
@@ -234,7 +234,7 @@ async fn serve_connection(permit: ConnectionPermit, socket: TcpStream) {
     });
     let ended = http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(HEAD)
+        .header_read_timeout(HEAD_TIMEOUT)
         .max_buf_size(64 << 10)
         .serve_connection(TokioIo::new(socket), answer)
         .await;

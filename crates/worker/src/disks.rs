@@ -86,9 +86,9 @@ impl Disks {
         let (requests, inbox) = mpsc::channel();
         let ready = Ready::default();
         let unavailable = Arc::new(AtomicBool::new(false));
-        let (sender, kept, unavailable_after_failure) =
+        let (sender, ready_disks, unavailable_after_failure) =
             (requests.clone(), ready.clone(), unavailable.clone());
-        let run = move || match DiskThread::begin(&settings, sender, kept) {
+        let run = move || match DiskThread::begin(&settings, sender, ready_disks) {
             Ok(thread) => thread.run(&inbox),
             Err(error) => {
                 warn!(%error, "cannot make disks; temporary files of functions are kept in memory and count towards their memory limit");
@@ -121,11 +121,11 @@ impl Disks {
             let _ = self.requests.send(DiskRequest::Take(sender));
             answer.await.ok().flatten()
         };
-        let Some((lease, part)) = taken else {
+        let Some((lease, mount)) = taken else {
             return Ok(None);
         };
-        part.give(user)?;
-        Ok(Some((lease, part.tree)))
+        mount.give(user)?;
+        Ok(Some((lease, mount.tree)))
     }
 }
 
@@ -204,7 +204,7 @@ impl DiskThread {
                     let _ = sender.send(waiting);
                 }
                 Ok(DiskRequest::Refill) | Err(RecvTimeoutError::Timeout) => {}
-                Ok(DiskRequest::Return(number)) => self.take_back(number),
+                Ok(DiskRequest::Return(number)) => self.return_disk(number),
                 Ok(DiskRequest::Cleaned(disk)) => {
                     if let Err(error) = self.keep(disk) {
                         warn!(%error, "failed to reuse a returned disk; it is discarded");
@@ -265,10 +265,10 @@ impl DiskThread {
             return;
         }
         for _ in READY..ready {
-            let Some((lease, part)) = self.pop() else {
+            let Some((lease, mount)) = self.pop() else {
                 return;
             };
-            drop(part);
+            drop(mount);
             // The message that `lease` sends on drop then refers to no disk and is ignored.
             if let Some(disk) = self.disks.remove(&lease.number) {
                 disk.remove();
@@ -283,7 +283,7 @@ impl DiskThread {
         {
             return None;
         }
-        let made = self.maker.make().and_then(|disk| self.lend(disk));
+        let made = self.maker.make().and_then(|disk| self.register(disk));
         self.last_failure = made.is_err().then(Instant::now);
         made.inspect_err(|error| {
             warn!(%error, "failed to make a disk; a function's temporary files are kept in memory");
@@ -292,23 +292,23 @@ impl DiskThread {
     }
 
     /// Registers a disk, limits it, and leases it.
-    fn lend(&mut self, mut disk: Disk) -> sandbox::Result<(DiskLease, DiskMount)> {
+    fn register(&mut self, mut disk: Disk) -> sandbox::Result<(DiskLease, DiskMount)> {
         let bound = self.bound(0);
         if disk.bound() != bound {
             disk.hold(bound)?;
         }
-        let part = disk.part()?;
+        let mount = disk.part()?;
         self.next += 1;
         self.disks.insert(self.next, disk);
         let lease = DiskLease {
             number: self.next,
             requests: self.requests.clone(),
         };
-        Ok((lease, part))
+        Ok((lease, mount))
     }
 
     fn keep(&mut self, disk: Disk) -> sandbox::Result<()> {
-        let made = self.lend(disk)?;
+        let made = self.register(disk)?;
         self.put(made);
         Ok(())
     }
@@ -320,7 +320,7 @@ impl DiskThread {
             .push_back(made);
     }
 
-    fn take_back(&mut self, number: u64) {
+    fn return_disk(&mut self, number: u64) {
         let Some(disk) = self.disks.remove(&number) else {
             return;
         };

@@ -200,7 +200,7 @@ impl Worker {
         }
         let log = &ended.log;
         let limits = self.limits();
-        let why = match ended.verdict() {
+        let why = match ended.failure() {
             Some(RunFailure::Timeout) => {
                 format!("{tool} ran for over {} s, which is the limit", spec.seconds)
             }

@@ -145,9 +145,9 @@ impl Instance {
         instance_limits: InstanceLimits,
         private_trees: &Arc<PrivateTrees>,
         disk: Option<(DiskLease, OwnedFd)>,
-        begun: Instant,
+        started_at: Instant,
     ) -> Result<Started, StartError> {
-        let sandbox = begun.elapsed();
+        let sandbox = started_at.elapsed();
         let tmp = disk.map(|(lease, tmp)| {
             prewarmed.process.attach_disk(lease);
             tmp
@@ -178,14 +178,14 @@ impl Instance {
             spec,
             launch_mode,
             instance_limits,
-            credentials_valid_until: credentials.map(|given| begun + given.valid_for),
+            credentials_valid_until: credentials.map(|given| started_at + given.valid_for),
             web: None,
         };
         let (ready, log) = instance
             .exchange(None, Kind::Ready, instance.spec.init_timeout)
             .await;
         let usage = Usage {
-            duration_us: begun.elapsed().as_micros() as u64,
+            duration_us: started_at.elapsed().as_micros() as u64,
             memory_peak: instance.memory_peak(),
         };
         match ready {
@@ -195,7 +195,7 @@ impl Instance {
                     instance.collect_server_output();
                 }
                 Ok(Started {
-                    total: begun.elapsed(),
+                    total: started_at.elapsed(),
                     sandbox,
                     import: Duration::from_micros(report.import_us),
                     memory_peak: usage.memory_peak,
@@ -237,7 +237,7 @@ impl Instance {
 
     /// Runs one request. The caller ensures that no other runs at the same time.
     pub async fn invoke(&self, request: RequestId, event: &[u8]) -> InvocationResult {
-        let begun = Instant::now();
+        let started_at = Instant::now();
         let frame = frame::invoke(request, event);
         let (answer, log) = self
             .exchange(Some(&frame), Kind::Answer, self.spec.timeout)
@@ -247,7 +247,7 @@ impl Instance {
             lost => lost,
         };
         let mut usage = Usage {
-            duration_us: begun.elapsed().as_micros() as u64,
+            duration_us: started_at.elapsed().as_micros() as u64,
             memory_peak: self.memory_peak(),
         };
         let accepted = !matches!(answer, Err(ExchangeError::Untouched(_)));
@@ -279,7 +279,7 @@ impl Instance {
                 .short_requests
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner)
-                .count(begun, || self.process.sole_process()),
+                .count(started_at, || self.process.sole_process()),
         }
     }
 
@@ -430,8 +430,8 @@ impl Instance {
                 frames.read(expected, read_max).await
             };
             // One timer serves checks and timeout, since almost none fires.
-            let begun = tokio::time::Instant::now();
-            let deadline = tokio::time::sleep_until(begun + timeout.min(FIRST_CHECK));
+            let started_at = tokio::time::Instant::now();
+            let deadline = tokio::time::sleep_until(started_at + timeout.min(FIRST_CHECK));
             tokio::pin!(exchange, deadline);
             let mut log_open = true;
             loop {
@@ -439,13 +439,13 @@ impl Instance {
                     biased;
                     frame = &mut exchange => break ExchangeEnd::Frame(frame),
                     () = &mut deadline => {
-                        let age = begun.elapsed();
+                        let age = started_at.elapsed();
                         if age >= timeout {
                             break ExchangeEnd::TimedOut;
                         }
                         self.deprioritize(age);
                         deprioritized = true;
-                        deadline.as_mut().reset(begun + (age * 2).min(age + CHECK_INTERVAL_MAX).min(timeout));
+                        deadline.as_mut().reset(started_at + (age * 2).min(age + CHECK_INTERVAL_MAX).min(timeout));
                     }
                     ready = readable(pipe, log.is_full()), if log_open => log_open = ready.is_ok() && collect(|buffer| pipe.try_read(buffer), &mut log),
                 }

@@ -117,7 +117,7 @@ impl Worker {
         let running = running.map_err(PackageError::io("compile a package"))?;
         let ended = running.wait().await;
         let ended = ended.map_err(PackageError::io("compile a package"))?;
-        if let Some(RunFailure::Fault) = ended.verdict() {
+        if let Some(RunFailure::Fault) = ended.failure() {
             return Err(PackageError::Io {
                 step: "compile a package",
                 source: io::Error::other(ended.log),

@@ -78,7 +78,7 @@ pub(crate) struct Process {
 impl Process {
     /// Takes charge of a new sandbox. Must be called within a tokio runtime.
     pub(crate) fn adopt(
-        cell: Pidfd,
+        init: Pidfd,
         (zygote, mut zygote_alive): (Arc<Zygote>, watch::Receiver<()>),
         status: oneshot::Receiver<ExitStatus>,
         slot: Option<CgroupSlot>,
@@ -86,7 +86,7 @@ impl Process {
         identity: InstanceIdentity,
         resources: Arc<HostResources>,
     ) -> std::io::Result<Arc<Self>> {
-        let pidfd = Arc::new(cell);
+        let pidfd = Arc::new(init);
         // Readable once the sandbox init, and with it every other process, has ended.
         let ended = wait_for_exit(pidfd.clone())?;
         let (sender, exit) = watch::channel(None);

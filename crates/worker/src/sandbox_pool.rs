@@ -208,7 +208,7 @@ struct PoolThread {
 struct ActiveZygote {
     zygote: Arc<Zygote>,
     /// Closed when the zygote has ended.
-    is_alive: watch::Receiver<()>,
+    alive: watch::Receiver<()>,
     exit_statuses: Arc<ExitStatuses>,
     forks: u32,
     born: Instant,
@@ -218,7 +218,7 @@ impl ActiveZygote {
     fn begin((zygote, ends): (Zygote, OwnedFd)) -> Result<Self, sandbox::Error> {
         zygote.wait_until_warm()?;
         info!(pid = zygote.pid(), "zygote started");
-        let (living, is_alive) = watch::channel(());
+        let (living, alive) = watch::channel(());
         let watch = |source| sandbox::Error {
             step: "watch a zygote".into(),
             source,
@@ -231,7 +231,7 @@ impl ActiveZygote {
         });
         Ok(Self {
             zygote: Arc::new(zygote),
-            is_alive,
+            alive,
             exit_statuses,
             forks: 0,
             born: Instant::now(),
@@ -421,7 +421,7 @@ impl PoolThread {
         let zygote_failed = |e: sandbox::Error| MakeError::Zygote(e.into());
         let active_zygote = self.active_zygote().map_err(zygote_failed)?;
         active_zygote.forks += 1;
-        let (zygote, is_alive) = (active_zygote.zygote.clone(), active_zygote.is_alive.clone());
+        let (zygote, alive) = (active_zygote.zygote.clone(), active_zygote.alive.clone());
         let (number, status) = active_zygote.exit_statuses.expect();
         let request = ForkRequest {
             number,
@@ -447,7 +447,7 @@ impl PoolThread {
         let pidfd = zygote.fork(&request, cell, &ends).map_err(zygote_failed)?;
         let process = Process::adopt(
             pidfd,
-            (zygote, is_alive),
+            (zygote, alive),
             status,
             slot,
             work_directory,

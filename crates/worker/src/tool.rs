@@ -59,7 +59,7 @@ pub(crate) struct ToolExit {
 
 impl ToolExit {
     /// Returns the verdict of the supervisor, if there is one beside the tool's exit code.
-    pub(crate) fn verdict(&self) -> Option<RunFailure> {
+    pub(crate) fn failure(&self) -> Option<RunFailure> {
         RunFailure::of(self.status.code())
     }
 }

@@ -96,7 +96,7 @@ pub(crate) struct ClaimConflict {
     option: &'static str,
     given: String,
     /// Advice, if another value of the option would not help.
-    instead: Option<&'static str>,
+    advice: Option<&'static str>,
     process: u32,
     data: PathBuf,
 }
@@ -110,13 +110,13 @@ impl fmt::Display for ClaimConflict {
             data,
             ..
         } = self;
-        let instead = self
-            .instead
+        let advice = self
+            .advice
             .unwrap_or("choose another value, or omit the option: virga then takes a free one");
         let data = data.display();
         write!(
             f,
-            "--{option} {given}: another virga on this host has that (process {process}, data {data}); {instead}"
+            "--{option} {given}: another virga on this host has that (process {process}, data {data}); {advice}"
         )
     }
 }
@@ -126,7 +126,7 @@ impl std::error::Error for ClaimConflict {}
 impl ClaimRequest {
     /// Chooses resources that none of the active claims has.
     pub(super) fn choose(&self, active: &[ClaimRecord]) -> Result<ClaimRecord, ClaimConflict> {
-        let cgroup = self.name(active)?;
+        let cgroup = self.choose_name(active)?;
         let outlet = match &self.outlet {
             Some((range, namespace)) => Some(Outlet {
                 link: network::link_name(&cgroup),
@@ -139,7 +139,7 @@ impl ClaimRequest {
             process: self.process,
             data: self.data.clone(),
             cgroup_parent: self.cgroup_parent.clone(),
-            first_user: self.first(active)?,
+            first_user: self.choose_first_user(active)?,
             users: self.users,
             cgroup,
             outlet,
@@ -147,7 +147,7 @@ impl ClaimRequest {
     }
 
     /// Chooses a name for the control groups and, with outbound network, for the interface named after it.
-    fn name(&self, active: &[ClaimRecord]) -> Result<String, ClaimConflict> {
+    fn choose_name(&self, active: &[ClaimRecord]) -> Result<String, ClaimConflict> {
         let holder = |name: &str| {
             active.iter().find(|other| {
                 let link = self.outlet.as_ref().and_then(|(_, namespace)| {
@@ -161,7 +161,7 @@ impl ClaimRequest {
         let preferred = &self.cgroup.value;
         match holder(preferred) {
             None => Ok(preferred.clone()),
-            Some(other) if self.cgroup.configured => Err(other.has("cgroup", preferred)),
+            Some(other) if self.cgroup.configured => Err(other.conflict("cgroup", preferred)),
             Some(_) => {
                 let mut names = (2..).map(|number: u32| format!("{preferred}-{number}"));
                 let free = names.find(|name| holder(name).is_none());
@@ -170,22 +170,22 @@ impl ClaimRequest {
         }
     }
 
-    fn first(&self, active: &[ClaimRecord]) -> Result<u32, ClaimConflict> {
+    fn choose_first_user(&self, active: &[ClaimRecord]) -> Result<u32, ClaimConflict> {
         let mut first = self.first_user.value;
         while let Some(other) = active
             .iter()
             .find(|other| other.overlaps_users(first, self.users))
         {
             if self.first_user.configured {
-                return Err(other.has("uid-base", first));
+                return Err(other.conflict("uid-base", first));
             }
             first = other.first_user.saturating_add(other.users);
             if self.users_end.saturating_sub(first) < self.users {
                 return Err(ClaimConflict {
-                    instead: Some(
+                    advice: Some(
                         "not enough user ids are left; start each virga with a smaller --uid-count",
                     ),
-                    ..other.has("uid-count", self.users)
+                    ..other.conflict("uid-count", self.users)
                 });
             }
         }
@@ -200,7 +200,7 @@ const FALLBACK_SIZE: u32 = 1 << 17;
 
 /// Chooses an address range that no other virga on this host uses.
 fn choose_addresses(
-    request: &Choice<AddressBlock>,
+    preferred: &Choice<AddressBlock>,
     namespace: u64,
     active: &[ClaimRecord],
 ) -> Result<AddressBlock, ClaimConflict> {
@@ -210,23 +210,23 @@ fn choose_addresses(
             theirs.is_some_and(|theirs| theirs.range.overlaps(range))
         })
     };
-    let Some(other) = holder(request.value) else {
-        return Ok(request.value);
+    let Some(other) = holder(preferred.value) else {
+        return Ok(preferred.value);
     };
     let more = (0..1024).map(|number| Ipv4Addr::from_bits(FALLBACK_BASE + number * FALLBACK_SIZE));
     let more = more.filter_map(|base| format!("{base}/15").parse().ok());
     more.into_iter()
-        .filter(|_| !request.configured)
+        .filter(|_| !preferred.configured)
         .find(|range| holder(*range).is_none())
-        .ok_or_else(|| other.has("network-range", request.value))
+        .ok_or_else(|| other.conflict("network-range", preferred.value))
 }
 
 impl ClaimRecord {
-    fn has(&self, option: &'static str, given: impl fmt::Display) -> ClaimConflict {
+    fn conflict(&self, option: &'static str, given: impl fmt::Display) -> ClaimConflict {
         ClaimConflict {
             option,
             given: given.to_string(),
-            instead: None,
+            advice: None,
             process: self.process,
             data: self.data.clone(),
         }
