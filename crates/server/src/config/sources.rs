@@ -95,7 +95,10 @@ mod tests {
             (format!("[a]\ntoken = '{TOKEN}"), "not as expected"),
             (format!("[a]\ntoken = '{TOKEN}'\ncolour = 1"), "colour"),
             ("[a]\n".to_owned(), "token"),
-            ("[a]\ntoken = 'short'".to_owned(), "a: token: a token has 16 or more"),
+            (
+                "[a]\ntoken = 'short'".to_owned(),
+                "a: token: a token has 16 or more",
+            ),
             (
                 format!("[a]\ntoken = '{TOKEN}'\n[a.buckets]\nx = 'X'"),
                 "a: CosBucketName",

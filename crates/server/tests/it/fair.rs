@@ -106,7 +106,10 @@ fn events_of_one_account_leave_room_in_the_queue_for_events_and_timers_of_anothe
     }
     let refused = greedy.call("Invoke", &event(10)).expect_err("refused");
     assert_eq!(refused.code, "RequestLimitExceeded");
-    assert!(refused.message.contains("the account's quota"), "{refused:?}");
+    assert!(
+        refused.message.contains("the account's quota"),
+        "{refused:?}"
+    );
     for client in [&greedy, &other] {
         let timer = json!({"FunctionName": "fun", "TriggerName": "tick", "Type": "timer",
             "TriggerDesc": "* * * * * * *", "Enable": "OPEN"});
