@@ -212,9 +212,14 @@ struct Headers<'a> {
 const OWN: &str = "x-scf-";
 
 /// Returns whether a caller's header is reserved for the platform, or could be read as such a header.
-pub(super) fn is_own(name: &str) -> bool {
+fn is_own(name: &str) -> bool {
     name.get(..OWN.len())
         .is_some_and(|start| is_read_as(start, OWN))
+}
+
+/// Returns whether a caller's header gives way to those that the platform adds: it is reserved, or could be read as one of them.
+pub(super) fn is_replaced<V>(name: &str, added: &[(&'static str, V)]) -> bool {
+    is_own(name) || added.iter().any(|(own, _)| is_read_as(name, own))
 }
 
 /// Returns whether two header names are equal as CGI variables, which ignore case and map punctuation to one character:
@@ -233,13 +238,7 @@ pub(super) const REMOTE: &str = "x-scf-remote-addr";
 impl Serialize for Headers<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut map = serializer.serialize_map(None)?;
-        let ours = |name: &HeaderName| {
-            is_own(name.as_str())
-                || self
-                    .added
-                    .iter()
-                    .any(|(added, _)| is_read_as(name.as_str(), added))
-        };
+        let ours = |name: &HeaderName| is_replaced(name.as_str(), self.added);
         for name in self.view.keys().filter(|name| !ours(name)) {
             let between = if name == "cookie" { "; " } else { ", " };
             let mut values = self.view.get_all(name).iter();

@@ -242,26 +242,13 @@ impl Sent<'_> {
             headers.insert(UPGRADE, upgrade.asked.clone());
             headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
         }
-        let forged: Vec<_> = headers
-            .keys()
-            .filter(|name| {
-                let name = name.as_str();
-                event::is_own(name)
-                    || event::is_read_as(name, FORWARDED_FOR)
-                    || prefix::is_forged(self.parts, name)
-            })
-            .cloned()
-            .collect();
-        for name in forged {
-            headers.remove(name);
-        }
         let peer = self.parts.extensions.get::<Peer>();
         let hops = peer.map_or_else(String::new, |peer| {
             traffic::forwarded(peer.through_proxy, peer.hop, &self.parts.headers)
         });
         let spec = self.spec;
         let function = &spec.function;
-        let added = [
+        let mut added = vec![
             ("x-scf-request-id", self.id.to_string()),
             ("x-scf-memory", spec.memory.mb().to_string()),
             ("x-scf-timeout", spec.timeout.as_secs().to_string()),
@@ -272,11 +259,21 @@ impl Sent<'_> {
             ("x-scf-appid", function.account.to_string()),
             ("x-scf-uin", spec.platform.uin.clone()),
             (REMOTE, caller(self.parts).to_string()),
-            (FORWARDED_FOR, hops),
+            ("x-forwarded-for", hops),
         ];
         let prefix = self.prefix.as_ref();
-        let prefix = prefix.map(|prefix| (prefix::FORWARDED, prefix.as_seen().to_owned()));
-        let added = added.into_iter().chain(prefix);
+        added.extend(prefix.map(|prefix| (prefix::FORWARDED, prefix.as_seen().to_owned())));
+        let forged: Vec<_> = headers
+            .keys()
+            .filter(|name| {
+                let name = name.as_str();
+                event::is_replaced(name, &added) || prefix::is_forged(self.parts, name)
+            })
+            .cloned()
+            .collect();
+        for name in forged {
+            headers.remove(name);
+        }
         for (name, value) in added {
             if let Ok(value) = HeaderValue::try_from(value) {
                 headers.insert(HeaderName::from_static(name), value);
@@ -285,9 +282,6 @@ impl Sent<'_> {
         request
     }
 }
-
-/// The header with the hops that a request came through. Each spelling that a CGI server reads as it is removed.
-const FORWARDED_FOR: &str = "x-forwarded-for";
 
 /// Removes hop-by-hop headers, except for the length of a body.
 fn remove_hop_by_hop(headers: &mut HeaderMap) {
