@@ -318,13 +318,8 @@ mod tests {
     #[test]
     fn record_queue_is_max_min_fair_in_any_arrival_order() {
         for seed in 1..=20_u64 {
-            let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15);
-            let mut random = move |below: u64| {
-                state ^= state << 13;
-                state ^= state >> 7;
-                state ^= state << 17;
-                state % below
-            };
+            let mut generator = testkit::Random::new(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+            let mut random = move |below: u64| generator.below(below);
             let record_queue = RecordQueue::new(CAPACITY);
             let accounts = 1 + random(12);
             let mut wanted: HashMap<u64, usize> = HashMap::new();

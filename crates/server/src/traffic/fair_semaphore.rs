@@ -247,13 +247,8 @@ mod tests {
     #[test]
     fn allocation_is_fair_for_random_requests() {
         for seed in 1..400u64 {
-            let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15);
-            let mut random = move |below: u64| {
-                state ^= state << 13;
-                state ^= state >> 7;
-                state ^= state << 17;
-                state % below
-            };
+            let mut generator = testkit::Random::new(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+            let mut random = move |below: u64| generator.below(below);
             let mut allocations = Allocations::new(1000);
             let mut held: Vec<(u8, u64)> = Vec::new();
             for step in 0..300u64 {

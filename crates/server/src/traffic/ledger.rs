@@ -694,22 +694,10 @@ mod tests {
         assert!(ledger.charge(small, Medium::Memory, 2 << 20, 0).refused);
     }
 
-    /// A small generator with a seed, so that a failure can be reproduced.
-    struct Random(u64);
-
-    impl Random {
-        fn below(&mut self, bound: u64) -> u64 {
-            self.0 ^= self.0 << 13;
-            self.0 ^= self.0 >> 7;
-            self.0 ^= self.0 << 17;
-            self.0 % bound
-        }
-    }
-
     #[test]
     fn random_operations_never_exceed_the_budgets() {
         for seed in 1..300u64 {
-            let mut random = Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+            let mut random = testkit::Random::new(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15));
             let mut ledger = Ledger::new(LIMITS);
             let mut known: Vec<ConnectionId> = Vec::new();
             for now in 0..400 {

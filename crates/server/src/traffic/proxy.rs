@@ -254,13 +254,8 @@ mod tests {
 
     #[test]
     fn proxy_header_parser_survives_random_bytes() {
-        let mut state = 0x9e37_79b9_7f4a_7c15_u64;
-        let mut random = move |below: u64| {
-            state ^= state << 13;
-            state ^= state >> 7;
-            state ^= state << 17;
-            state % below
-        };
+        let mut generator = testkit::Random::new(0x9e37_79b9_7f4a_7c15);
+        let mut random = move |below: u64| generator.below(below);
         let starts: [&[u8]; 4] = [V2, b"PROXY TCP4 ", b"PROXY TCP6 ", b""];
         for _ in 0..50_000 {
             let mut bytes = starts[random(4) as usize].to_vec();
@@ -320,13 +315,8 @@ mod tests {
             .map(|text| text.parse().expect("a network"))
             .collect();
         let peer = address("10.0.0.1");
-        let mut state = 0x9e37_79b9_7f4a_7c15_u64;
-        let mut random = move |below: usize| {
-            state ^= state << 13;
-            state ^= state >> 7;
-            state ^= state << 17;
-            (state % below as u64) as usize
-        };
+        let mut generator = testkit::Random::new(0x9e37_79b9_7f4a_7c15);
+        let mut random = move |below: usize| generator.below(below as u64) as usize;
         let hops = [
             "10.1.1.1",
             "203.0.113.9",

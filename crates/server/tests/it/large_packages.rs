@@ -13,13 +13,10 @@ const BUCKET: &str = "/photos-1250000000";
 
 /// An archive of a function and of so many bytes that cannot be made shorter.
 fn archive(word: &str, bytes: usize) -> Vec<u8> {
-    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    let mut random = testkit::Random::new(0x9e37_79b9_7f4a_7c15);
     let mut noise = Vec::with_capacity(bytes + 8);
     while noise.len() < bytes {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        noise.extend_from_slice(&state.to_le_bytes());
+        noise.extend_from_slice(&random.next_number().to_le_bytes());
     }
     noise.truncate(bytes);
     let source = SOURCE.replace("WORD", &format!("{word:?}"));

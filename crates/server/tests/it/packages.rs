@@ -139,14 +139,9 @@ fn a_package_near_the_limit_is_taken() {
     let server = server();
     let client = server.client();
     // Random bytes do not shrink.
-    let mut state = 1_u64;
+    let mut random = testkit::Random::new(1);
     let noise: Vec<u8> = (0..(48 << 20) / 8)
-        .flat_map(|_| {
-            state ^= state << 13;
-            state ^= state >> 7;
-            state ^= state << 17;
-            state.to_le_bytes()
-        })
+        .flat_map(|_| random.next_number().to_le_bytes())
         .collect();
     let source =
         b"import os\ndef main_handler(e, c):\n    return os.path.getsize('/var/user/data')\n";

@@ -204,13 +204,8 @@ mod tests {
 
     #[test]
     fn random_accounts_never_exceed_the_store_and_newcomers_are_admitted() {
-        let mut state = 0x9e37_79b9_7f4a_7c15_u64;
-        let mut random = |below: u64| {
-            state ^= state << 13;
-            state ^= state >> 7;
-            state ^= state << 17;
-            state % below
-        };
+        let mut generator = testkit::Random::new(0x9e37_79b9_7f4a_7c15);
+        let mut random = |below: u64| generator.below(below);
         for _ in 0..30 {
             let accounts = 1 + random(8);
             let mut quotas = AccountQuotas::new(BUDGET);

@@ -140,13 +140,8 @@ fn eviction_takes_the_oldest_rows_of_the_largest_accounts() {
     const LONGEST: u64 = 16 << 10;
     let mut evicted = 0;
     for seed in 1..=8_u64 {
-        let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        let mut random = move |below: u64| {
-            state ^= state << 13;
-            state ^= state >> 7;
-            state ^= state << 17;
-            state % below
-        };
+        let mut generator = testkit::Random::new(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        let mut random = move |below: u64| generator.below(below);
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path().join("logs.sqlite");
         let mut source = Source::new();
