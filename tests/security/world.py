@@ -73,7 +73,7 @@ class World:
         self.marker.stdin.flush()
         begun = time.time()
         while True:
-            found = [json.loads(line) for line in open(self.records[part]) if line.endswith("\n")]
+            found = [json.loads(line) for line in complete_lines(self.records[part])]
             if any(one.get("port") == mark for one in found):
                 return [one for one in found if one.get("port", 0) < MARKS]
             assert time.time() - begun < LONGEST, "a mark does not arrive"
@@ -89,6 +89,12 @@ class World:
 
 def ip(*arguments):
     subprocess.run(["ip"] + list(arguments), check=True, env=dict(os.environ, PATH=os.environ["PATH"] + ":/usr/sbin:/sbin"))
+
+
+def complete_lines(path):
+    """The lines of a file that another process appends to. A file's own iterator would give the rest of a half-written line as a line."""
+    with open(path) as file:
+        return file.read().rpartition("\n")[0].splitlines()
 
 
 def record(path, what):
