@@ -68,9 +68,9 @@ vm:
 
 bench:
 	@scripts/setup build bench $(TOOLS)
-	cargo build --release --locked --package server --bin virga --example floor
+	cargo build --release --locked --package server --bin virga --example baseline
 	@mkdir -p bench/out
-	$(ROOT) $(TOOLS)/peers/bin/python bench/run.py --virga $(TARGET)/release/virga --floor $(TARGET)/release/examples/floor \
+	$(ROOT) $(TOOLS)/peers/bin/python bench/run.py --virga $(TARGET)/release/virga --baseline $(TARGET)/release/examples/baseline \
 	  --venv $(TOOLS)/peers --out bench/out/results.json
 
 fuzz:

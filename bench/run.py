@@ -1,6 +1,6 @@
 """All performance claims of virga, measured beside its peers in one run. See README.md in this directory.
 
-    run.py --virga BINARY --floor BINARY --venv DIR --out FILE [--quick]
+    run.py --virga BINARY --baseline BINARY --venv DIR --out FILE [--quick]
 """
 
 import argparse
@@ -29,7 +29,7 @@ from harness import EVENT, PEERS, Load, Virga, check, pss, served, spread
 
 def main():
     parser = argparse.ArgumentParser()
-    for name in ("virga", "floor", "venv", "out"):
+    for name in ("virga", "baseline", "venv", "out"):
         parser.add_argument("--" + name, required=True)
     parser.add_argument("--quick", action="store_true", help="few rounds, to check that the benchmarks run; the figures mean nothing")
     options = parser.parse_args()
@@ -153,7 +153,7 @@ class Bench:
         """Runs all servers at once and loads them in turn, so that the varying speed of the machine affects all equally."""
         venv = os.path.join(self.options.venv, "bin")
         peers = {
-            "axum, plain (baseline)": ([self.options.floor], None),
+            "axum, plain (baseline)": ([self.options.baseline], None),
             "uvicorn, plain, 1 worker": (
                 [venv + "/uvicorn", "handler:application", "--port", "{port}", "--log-level", "error", "--workers", "1"], PEERS),
             "functions-framework, gunicorn 2x8": (

@@ -13,8 +13,8 @@ import sys
 
 
 def take_own_path():
-    """Takes from the path of modules what comes before the library's, and returns what `PYTHONPATH` put there. What is
-    imported here is the library's, whatever the user's modules are called."""
+    """Removes the entries before the library's from the module path and returns those that `PYTHONPATH` added. The shim then
+    imports the library's modules, even if the user's have the same names."""
     import posix  # Built in, as `sys` is.
 
     if sys.path and sys.path[0] == __file__.rpartition("/")[0]:
@@ -132,7 +132,7 @@ def print_by_line():
             stream.reconfigure(line_buffering=True, errors=errors)
         else:
             more = {"encoding": stream.encoding, "errors": errors or stream.errors}
-            buffer = stream.detach()  # What is below is a plain file where nothing is to be buffered.
+            buffer = stream.detach()  # Unbuffered, `buffer` is a plain file.
             stream = io.TextIOWrapper(buffer, line_buffering=True, write_through=not hasattr(buffer, "raw"), **more)
             setattr(sys, name, stream)
             setattr(sys, "__%s__" % name, stream)

@@ -110,7 +110,7 @@ def test_a_function_that_always_runs_asynchronously(api):
     ("UpdateFunctionEventInvokeConfig", {"FunctionName": "later", "AsyncTriggerConfig": {"MsgTTL": 59}}, "LimitExceeded.MsgTTL"),
     ("UpdateFunctionEventInvokeConfig", {"FunctionName": "later", "AsyncTriggerConfig": {"RetryConfig": [{"RetryNum": 3}]}},
      "LimitExceeded.RetryNum"),
-    ("UpdateFunctionConfiguration", {"FunctionName": "later", "DeadLetterConfig": {"Type": "queue", "Name": "letters"}},
+    ("UpdateFunctionConfiguration", {"FunctionName": "later", "DeadLetterConfig": {"Type": "queue", "Name": "dead-letters"}},
      "InvalidParameterValue.DeadLetterConfig"),
 ])
 def test_refusals(api, action, fields, code):

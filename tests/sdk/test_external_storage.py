@@ -29,10 +29,10 @@ def storage(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def virga(storage, tmp_path_factory):
-    directory = tmp_path_factory.mktemp("elsewhere")
+    directory = tmp_path_factory.mktemp("external")
     keys = directory / "keys.json"
     keys.write_text(json.dumps({"access_key_id": "anybody", "secret_access_key": "not-checked"}))
-    server = Server(directory / "data", "elsewhere", (
+    server = Server(directory / "data", "external", (
         "--network", "internal", "--bucket-s3-endpoint", "http://" + storage.address, "--bucket-s3-bucket", "first",
         "--bucket-s3-credentials", str(keys)))
     yield server

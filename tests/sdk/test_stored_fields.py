@@ -25,7 +25,7 @@ EVENT = {
     "VpcConfig": {"VpcId": "vpc-1", "SubnetId": "subnet-1"},
     "ClsLogsetId": "logset-1",
     "ClsTopicId": "topic-1",
-    "DeadLetterConfig": {"Type": "function", "Name": "letters", "FilterType": "tag"},
+    "DeadLetterConfig": {"Type": "function", "Name": "dead-letters", "FilterType": "tag"},
     "PublicNetConfig": {"PublicNetStatus": "DISABLE", "EipConfig": {"EipStatus": "ENABLE"}},
     "CfsConfig": {"CfsInsList": [{"UserId": "1", "UserGroupId": "2", "CfsId": "cfs-1", "MountInsId": "cfs-2", "LocalMountDir": "/mnt/",
                                   "RemoteMountDir": "/", "IpAddress": "10.0.0.1", "MountVpcId": "vpc-2", "MountSubnetId": "subnet-2"}]},
@@ -108,7 +108,7 @@ def test_every_field_is_shown_again_or_documented_as_ignored(action, values):
 
 
 def test_get_function_shows_creation_settings(api):
-    for name in ("letters", "others"):
+    for name in ("dead-letters", "others"):
         send(api, "CreateFunction", FunctionName=name, Runtime="Python3.9", Code={"ZipFile": package(FIRST)})
     send(api, "CreateFunction", FunctionName="made", Code={"ZipFile": package(FIRST)}, **EVENT)
     assert not lacks(EVENT, shown(api, "made"), "")

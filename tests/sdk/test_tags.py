@@ -24,7 +24,7 @@ def resource(name, space="default", owner="uin/100000000001"):
 def api(server):
     api = Api(server)
     api("CreateNamespace", Namespace="other")
-    for name, space in (("one", "default"), ("two", "default"), ("one", "other"), ("bare", "default")):
+    for name, space in (("one", "default"), ("two", "default"), ("one", "other"), ("untagged", "default")):
         api("CreateFunction", FunctionName=name, Namespace=space, Runtime="Python3.9", Code={"ZipFile": package(FIRST)})
     return api
 
@@ -95,7 +95,7 @@ def test_tags_and_functions_are_found_by_each_other(api, tags):
     assert [one.Resource for one in found.ResourceTagMappingList] == [resource("one"), resource("one", "other")]
     assert [one.TagValue for one in found.ResourceTagMappingList[0].Tags] == ["rain"]
     assert not tags("GetResources", TagFilters=[{"TagKey": "team"}, {"TagKey": "none"}]).ResourceTagMappingList
-    assert len(tags("GetResources", ResourceList=[resource("two"), resource("bare")]).ResourceTagMappingList) == 2
+    assert len(tags("GetResources", ResourceList=[resource("two"), resource("untagged")]).ResourceTagMappingList) == 2
     seen, token = [], ""
     for _ in range(3):
         some = tags("GetResources", MaxResults=1, PaginationToken=token)
@@ -120,10 +120,10 @@ def test_disallowed_values_are_refused_by_name(api, tags):
     many = [{"TagKey": str(number), "TagValue": ""} for number in range(10)]
     for number in range(5):
         if number < 4:
-            tags("TagResources", ResourceList=[resource("bare")],
+            tags("TagResources", ResourceList=[resource("untagged")],
                  Tags=[{"TagKey": "%d-%d" % (number, one), "TagValue": ""} for one in range(10)])
-    tags("TagResources", ResourceList=[resource("bare")], Tags=many)
-    over = tags("TagResources", ResourceList=[resource("bare")], Tags=[{"TagKey": "more", "TagValue": ""}])
+    tags("TagResources", ResourceList=[resource("untagged")], Tags=many)
+    over = tags("TagResources", ResourceList=[resource("untagged")], Tags=[{"TagKey": "more", "TagValue": ""}])
     assert [failed.Code for failed in over.FailedResources] == ["LimitExceeded.ResourceAttachedTags"]
     for action, fields, code in [
         ("AddResourceTag", dict(Resource="qcs::cos::uid/1:photos-1", TagKey="k", TagValue="v"), "InvalidParameterValue.ResourceDescriptionError"),

@@ -39,7 +39,7 @@ import asyncio
 from fastapi import FastAPI, WebSocket
 from fastapi.responses import StreamingResponse
 app = FastAPI()
-gate = asyncio.Event()
+opened = asyncio.Event()
 
 @app.get("/items/{item}")
 async def item(item: int, q: str = ""):
@@ -49,13 +49,13 @@ async def item(item: int, q: str = ""):
 async def ticks():
     async def all():
         yield "data: first\\n\\n"
-        await gate.wait()
+        await opened.wait()
         yield "data: last\\n\\n"
     return StreamingResponse(all(), media_type="text/event-stream")
 
 @app.get("/open")
-async def open_gate():
-    gate.set()
+async def release():
+    opened.set()
     return "open"
 
 @app.websocket("/ws")

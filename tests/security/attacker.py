@@ -492,7 +492,7 @@ def read_only_what_others_have_read(event):
 @attempt("nothing new")
 def ask_which_pages_others_have_read(event):
     """Of files that it may not write, `mincore` says of every page that it is there."""
-    told = set()
+    seen = set()
     for directory, _, names in os.walk("/usr/share"):
         for name in names[:20]:
             path = os.path.join(directory, name)
@@ -504,9 +504,9 @@ def ask_which_pages_others_have_read(event):
                 address = LIBC.mmap(None, ctypes.c_size_t(65536), 1, 1, file.fileno(), ctypes.c_long(0))
             LIBC.mincore(ctypes.c_void_p(address), ctypes.c_size_t(65536), pages)
             LIBC.munmap(ctypes.c_void_p(address), ctypes.c_size_t(65536))
-            told |= {page & 1 for page in pages}
-        if len(told) > 1:
-            return "told"
+            seen |= {page & 1 for page in pages}
+        if len(seen) > 1:
+            return "leaked"
     return "nothing new"
 
 
@@ -730,7 +730,7 @@ def hold_memory_in_netlink(event):
     total, most = 0, 160 << 20
     ends, children = [], []
     for _ in range(8):
-        told, tell = os.pipe()
+        end_read, end_write = os.pipe()
         children.append(os.fork())
         if children[-1] == 0:
             sockets = []
@@ -741,12 +741,12 @@ def hold_memory_in_netlink(event):
                         sockets[-1].send(question)
             except OSError:
                 pass
-            os.write(tell, b"%d" % held_by(sockets))
+            os.write(end_write, b"%d" % held_by(sockets))
             signal.pause()
-        os.close(tell)
-        ends.append(told)
+        os.close(end_write)
+        ends.append(end_read)
     try:
-        total = sum(int(os.read(told, 32)) for told in ends)
+        total = sum(int(os.read(end, 32)) for end in ends)
     finally:
         for child in children:
             os.kill(child, signal.SIGKILL)

@@ -63,7 +63,7 @@ class World:
                               timeout=30).stdout.decode()
 
     def arrived(self, part="far"):
-        """The arrivals: packets at the far side, connections to the host's own services at the near one.
+        """Returns the traffic that arrived: packets at the far side, connections to the host's own services at the near one.
 
         Everything sent before this call is included: it waits until a marker, sent the same way, has arrived.
         """

@@ -125,12 +125,12 @@ pub enum StoreError {
     NotAppendable(String),
     /// The account has reached its quota of pending notices.
     #[error(
-        "{0} notices of changes in this account's buckets wait for their functions, and there is no room for more; try again later"
+        "{0} notices of changes in this account's buckets wait for their functions, which is the maximum; try again later"
     )]
     OutboxFull(u64),
     /// The storage budget is exhausted.
     #[error(
-        "buckets hold {used} bytes and may hold {budget}; remove objects, or give buckets more room (bucket-store-mb)"
+        "buckets hold {used} bytes and may hold {budget}; remove objects, or raise the option bucket-store-mb"
     )]
     Full {
         /// Bytes in use.
@@ -139,7 +139,7 @@ pub enum StoreError {
         budget: u64,
     },
     /// The disk is full.
-    #[error("the disk that holds the buckets is full; make room on it, or remove objects")]
+    #[error("the disk that holds the buckets is full; free some space, or remove objects")]
     NoSpace,
     /// The request body ended with an error.
     #[error("the request's body could not be read: {0}")]

@@ -512,7 +512,7 @@ mod tests {
         }
     }
 
-    /// A directory and a link elsewhere are swapped repeatedly during the copy.
+    /// A directory and a link out of the tree are swapped repeatedly during the copy.
     #[test]
     fn concurrent_symlink_swap_cannot_escape() {
         use std::sync::atomic::{AtomicBool, Ordering};

@@ -110,7 +110,7 @@ impl CgroupTree {
             enable_controllers(&parents[0])?;
         }
         let mut roots: Vec<PathBuf> = parents.iter().map(|parent| parent.join(name)).collect();
-        // All before any wait: under version 1 the freezer, which keeps processes from ending, is another hierarchy
+        // All before any wait: under version 1 the freezer, which keeps processes from exiting, is another hierarchy
         // than memory.
         roots.iter().for_each(|root| kill_all(root));
         for root in &roots {
@@ -166,7 +166,7 @@ impl CgroupTree {
         &self.roots
     }
 
-    /// Removes everything and creates nothing more. Waits for remaining processes, which must be ending.
+    /// Removes everything and creates nothing more. Waits for the remaining processes, which must have been killed.
     ///
     /// # Errors
     /// The directory whose processes do not end.
@@ -856,7 +856,7 @@ fn kill_all(root: &Path) {
     }
 }
 
-/// Removes a directory tree. Remaining processes must be ending.
+/// Removes a directory tree. Remaining processes must have been killed.
 fn remove_tree(root: &Path) -> Result<()> {
     if !root.exists() {
         return Ok(());
@@ -981,7 +981,7 @@ mod tests {
                 file.write_all(number.as_bytes()).expect("a member");
             }
             let input = shell.stdin.as_mut().expect("its input");
-            input.write_all(b"go\n").expect("told");
+            input.write_all(b"go\n").expect("write");
             shell
         });
         // A shell that cannot fork ends.

@@ -32,8 +32,8 @@ impl LandlockRules {
         rules().map_err(io::Error::other::<RulesetError>)
     }
 
-    /// Allows writing in a file system mounted after the rules were made. A rule for a path does not apply to what is
-    /// mounted over it later.
+    /// Allows writing in a file system mounted after the rules were made. A rule for a path does not apply to a file
+    /// system mounted over it later.
     pub(crate) fn allow_writing(self, writable: &Path) -> io::Result<Self> {
         let rules = allow(self.0, writable, AccessFs::from_all(VERSION));
         rules.map(Self).map_err(io::Error::other)

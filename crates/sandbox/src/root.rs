@@ -241,7 +241,7 @@ fn bind_whole_proc(root: &Path) -> Result<()> {
     bind(Path::new("/proc"), root, Path::new(WHOLE_PROC), 0)
 }
 
-/// Mounts what is private to one sandbox, as pid 1 of its pid namespace: `/proc`, private files at `private`, user
+/// Mounts the private parts of one sandbox, as pid 1 of its pid namespace: `/proc`, private files at `private`, user
 /// names, and `/tmp`.
 pub(crate) fn set_up_sandbox(own: &InitRequest, private: &[PathBuf]) -> Result<()> {
     make_private(private)?;

@@ -600,7 +600,7 @@ pub(crate) fn new_session() {
 
 /// Duplicates a descriptor to a fixed number, without close-on-exec.
 pub(crate) fn dup_to(from: BorrowedFd<'_>, to: RawFd) -> io::Result<()> {
-    // SAFETY: takes no memory. What was open at `to` is closed, as the callers intend.
+    // SAFETY: takes no memory. A descriptor open at `to` is closed, as the callers intend.
     check(unsafe { libc::dup2(from.as_raw_fd(), to) }).map(drop)
 }
 
@@ -647,7 +647,7 @@ pub(crate) fn borrow(fd: RawFd) -> BorrowedFd<'static> {
 /// The system's error, for example because no descriptor is free.
 pub fn close_on_exec_pipe() -> io::Result<(OwnedFd, OwnedFd)> {
     let mut fds = [0; 2];
-    // SAFETY: `fds` has room for two descriptors.
+    // SAFETY: `fds` holds two descriptors.
     check(unsafe { libc::pipe2(fds.as_mut_ptr(), libc::O_CLOEXEC) })?;
     Ok((owned(fds[0]), owned(fds[1])))
 }
@@ -755,7 +755,7 @@ pub fn raise_open_files(wanted: u64) -> io::Result<u64> {
 pub(crate) fn packet_pair() -> io::Result<(OwnedFd, OwnedFd)> {
     let mut fds = [0; 2];
     let kind = libc::SOCK_SEQPACKET | libc::SOCK_CLOEXEC;
-    // SAFETY: `fds` has room for two descriptors.
+    // SAFETY: `fds` holds two descriptors.
     check(unsafe { libc::socketpair(libc::AF_UNIX, kind, 0, fds.as_mut_ptr()) })?;
     Ok((owned(fds[0]), owned(fds[1])))
 }
@@ -853,7 +853,7 @@ pub(crate) const FDS_MAX: usize = 12;
 #[repr(C)]
 union Ancillary {
     header: libc::cmsghdr,
-    room: [u8; 128],
+    bytes: [u8; 128],
 }
 
 /// Sends bytes and descriptors in one message. Returns the number of bytes sent.
@@ -872,17 +872,17 @@ pub(crate) fn send(
         iov_base: bytes.as_ptr().cast_mut().cast(),
         iov_len: bytes.len(),
     };
-    let mut room = Ancillary { room: [0; 128] };
+    let mut control = Ancillary { bytes: [0; 128] };
     // SAFETY: zero is a valid value of every field of `msghdr`.
     let mut message: libc::msghdr = unsafe { mem::zeroed() };
     message.msg_iov = &raw mut iov;
     message.msg_iovlen = 1;
     if !fds.is_empty() {
         let size = mem::size_of_val(fds) as c_uint;
-        message.msg_control = (&raw mut room).cast();
-        // SAFETY: computes sizes only; FDS_MAX descriptors fit into the room.
+        message.msg_control = (&raw mut control).cast();
+        // SAFETY: computes sizes only; FDS_MAX descriptors fit into the buffer.
         message.msg_controllen = unsafe { libc::CMSG_SPACE(size) } as usize;
-        // SAFETY: the control buffer is aligned for a header and has room for it and the descriptors.
+        // SAFETY: the control buffer is aligned for a header and large enough for it and the descriptors.
         unsafe {
             let header = libc::CMSG_FIRSTHDR(&raw const message);
             (*header).cmsg_level = libc::SOL_SOCKET;
@@ -919,12 +919,12 @@ pub(crate) fn receive(
         iov_base: bytes.as_mut_ptr().cast(),
         iov_len: bytes.len(),
     };
-    let mut room = Ancillary { room: [0; 128] };
+    let mut control = Ancillary { bytes: [0; 128] };
     // SAFETY: zero is a valid value of every field of `msghdr`.
     let mut message: libc::msghdr = unsafe { mem::zeroed() };
     message.msg_iov = &raw mut iov;
     message.msg_iovlen = 1;
-    message.msg_control = (&raw mut room).cast();
+    message.msg_control = (&raw mut control).cast();
     message.msg_controllen = mem::size_of::<Ancillary>();
     let received = loop {
         // SAFETY: the message points at live buffers with their true lengths.
@@ -1031,7 +1031,7 @@ pub(crate) fn effective_group() -> u32 {
 /// Returns the Landlock ABI version of the kernel, if any.
 pub(crate) fn landlock_version() -> Option<c_int> {
     const VERSION: c_uint = 1;
-    // SAFETY: with this flag the kernel wants no attributes and reads no memory.
+    // SAFETY: with this flag the kernel takes no attributes and reads no memory.
     let version = unsafe {
         libc::syscall(
             libc::SYS_landlock_create_ruleset,
@@ -1115,7 +1115,7 @@ fn filter(code: u16, jt: u8, jf: u8, k: u32) -> libc::sock_filter {
 /// Waits for the next reported system call. Returns its notification id.
 pub(crate) fn next_notification(asked: &OwnedFd) -> io::Result<u64> {
     loop {
-        // SAFETY: zero is a valid value of every field, and what the kernel wants here.
+        // SAFETY: zero is a valid value of every field, and the one that the kernel requires here.
         let mut question: libc::seccomp_notif = unsafe { mem::zeroed() };
         // SAFETY: the request is of the type that this control takes, and lives through the call.
         let received = check(unsafe {

@@ -161,7 +161,7 @@ impl<'de> Deserializer<'de> for Flat {
     fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, DeError> {
         match self {
             Flat::Text(text) => visitor.visit_string(text),
-            // A free-form document does not say where it wants lists; no published field has a number for its name.
+            // A free-form document does not say where it has lists; no published field has a number for its name.
             Flat::Object(fields) if is_list(&fields) => {
                 Flat::Object(fields).deserialize_seq(visitor)
             }

@@ -134,7 +134,7 @@ async function update() {
   const of = (type) => listed.find(({ Type }) => Type === type);
   assert.strictEqual(JSON.parse(of("cos").TriggerDesc).filter.Prefix, "out/");
   assert.strictEqual(JSON.parse(of("http").TriggerDesc).AuthType, "CAM");
-  assert.strictEqual(of("timer").AddTime, before.AddTime, "what did not change was left as it was");
+  assert.strictEqual(of("timer").AddTime, before.AddTime, "unchanged fields keep their values");
   assert.deepStrictEqual(await invoke({ qualifier: "live" }), ["second", "blue", { n: 1 }]);
   assert.deepStrictEqual(await invoke({ qualifier: "1" }), ["shared", "grey", { n: 1 }]);
   // Older inputs share requests out between $LATEST and the last version.

@@ -165,11 +165,11 @@ const cases = {
     await on("multipartComplete", { Key: "by hand", UploadId, Parts });
     assert.strictEqual((await on("headObject", { Key: "by hand" })).headers["content-length"], String(MB + 7));
 
-    const given = await on("multipartInit", { Key: "given up" });
-    await on("multipartAbort", { Key: "given up", UploadId: given.UploadId });
-    await refused(404, "NoSuchUpload", on("multipartListPart", { Key: "given up", UploadId: given.UploadId }));
-    await on("multipartInit", { Key: "given up" });
-    await on("abortUploadTask", { Key: "given up", Level: "file" });
+    const given = await on("multipartInit", { Key: "aborted" });
+    await on("multipartAbort", { Key: "aborted", UploadId: given.UploadId });
+    await refused(404, "NoSuchUpload", on("multipartListPart", { Key: "aborted", UploadId: given.UploadId }));
+    await on("multipartInit", { Key: "aborted" });
+    await on("abortUploadTask", { Key: "aborted", Level: "file" });
     assert.deepStrictEqual((await on("multipartList")).Upload, []);
   },
 

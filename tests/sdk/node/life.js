@@ -119,9 +119,9 @@ async function layers(call, name) {
 }
 
 async function namespaces(call, Namespace) {
-  await call("CreateNamespace", { Namespace, Description: "of the judges" });
+  await call("CreateNamespace", { Namespace, Description: "of the tests" });
   const { Namespaces } = await call("ListNamespaces", {});
-  assert.ok(Namespaces.some((one) => one.Name === Namespace && one.Description === "of the judges"));
+  assert.ok(Namespaces.some((one) => one.Name === Namespace && one.Description === "of the tests"));
   await call("DeleteNamespace", { Namespace });
   await refused(call("ListFunctions", { Namespace }), "ResourceNotFound.Namespace");
 }

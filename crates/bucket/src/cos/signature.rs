@@ -22,7 +22,7 @@ pub(crate) enum SignatureError {
     #[error("Request has expired")]
     Expired,
     #[error(
-        "the signature we calculated does not match the one you provided; check the key and what is signed"
+        "the signature we calculated does not match the one you provided; check the key and the string to sign"
     )]
     Mismatch,
     #[error(

@@ -37,7 +37,7 @@ impl Trailers {
 /// Reason why a chunked body is rejected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub(super) enum ChunkError {
-    #[error("SignatureMismatch: the signature of a chunk, or of what is behind them, is wrong")]
+    #[error("SignatureMismatch: the signature of a chunk, or of the trailers, is wrong")]
     Mismatch,
     #[error("the body is not in chunks as x-amz-content-sha256 says: {0}")]
     Malformed(&'static str),
@@ -181,7 +181,7 @@ impl Chunks {
                 ParseState::TrailerSection(buffered) => {
                     if buffered.len() + bytes.len() > TRAILERS {
                         return Err(ChunkError::Malformed(
-                            "what is behind the chunks is too long",
+                            "the trailers behind the chunks are too long",
                         ));
                     }
                     buffered.extend_from_slice(bytes);

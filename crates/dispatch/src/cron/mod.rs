@@ -80,7 +80,7 @@ impl Cron {
     /// Parses an expression. Rejects one that is never due.
     ///
     /// # Errors
-    /// [`CronError`] names the field, the value and what is allowed.
+    /// [`CronError`] names the field, the value and the allowed values.
     pub fn parse(text: &str, zero: WeekdayZero) -> Result<Self, CronError> {
         let cron = parse::parse(text, zero)?;
         match cron.next_civil(0, i64::MAX) {

@@ -4,7 +4,7 @@ use thiserror::Error;
 
 use super::{Cron, Days, Weekdays, YEAR_MAX, YEAR_MIN, Years};
 
-/// A parse error: the field, the value and what is allowed.
+/// A parse error: the field, the value and the allowed values.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[error("{field} {given:?} is not allowed; {allowed}")]
 pub struct CronError {

@@ -73,7 +73,7 @@ struct World {
     thawed: BTreeMap<InstanceId, u64>,
     /// Requests in progress per instance, and whether it has ended.
     running: BTreeMap<InstanceId, (u32, bool)>,
-    /// Waiting requests by pool in order of arrival, with arrival time and deadline.
+    /// Waiting requests by pool, oldest first, with arrival time and deadline.
     queues: BTreeMap<PoolId, VecDeque<(Ticket, u64, u64)>>,
     /// When a pool last made progress: an assigned request or a reported failed start.
     served: BTreeMap<PoolId, u64>,

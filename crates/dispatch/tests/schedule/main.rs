@@ -202,7 +202,7 @@ impl World {
         self.out = left;
         assert!(
             self.kept <= self.schedule.done(self.now),
-            "what is done goes back"
+            "the completed time went back"
         );
     }
 
@@ -351,7 +351,7 @@ fn backward_clock_never_repeats_a_run() {
     assert_eq!(back.done(day + 120), day + 120);
     assert_eq!(all(&mut back, day + 30), [0; 0]);
     assert_eq!(all(&mut back, day + 119), [0; 0]);
-    assert_eq!(back.done(day + 30), day + 120, "what is done stays done");
+    assert_eq!(back.done(day + 30), day + 120, "completed runs stay completed");
     assert_eq!(all(&mut back, day + 180), [day + 180]);
     // A clock that was years ahead is corrected.
     assert_eq!(all(&mut back, day + 1_000_000_000).len(), 2);

@@ -1,4 +1,4 @@
-//! Firewall rules of the router and the host, in nftables syntax, so that `nft list ruleset` shows what is here.
+//! Firewall rules of the router and the host, in nftables syntax, so that `nft list ruleset` shows the same text.
 
 use std::fmt::Write as _;
 use std::io::{self, Write as _};

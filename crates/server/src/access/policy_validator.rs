@@ -415,7 +415,7 @@ mod tests {
             let more = |text: &String| {
                 letters
                     .iter()
-                    .map(|letter| format!("{text}{letter}"))
+                    .map(|added| format!("{text}{added}"))
                     .collect()
             };
             last = last.iter().flat_map::<Vec<_>, _>(more).collect();

@@ -1,5 +1,5 @@
-//! The floor that benchmarks stand on: a bare axum server that does nothing but answer.
-#![expect(clippy::print_stdout, reason = "it tells its address")]
+//! The baseline of the benchmarks: an axum server that does nothing but answer.
+#![expect(clippy::print_stdout, reason = "it prints its address")]
 
 use axum::Router;
 use axum::routing::any;
