@@ -351,7 +351,11 @@ fn backward_clock_never_repeats_a_run() {
     assert_eq!(back.done(day + 120), day + 120);
     assert_eq!(all(&mut back, day + 30), [0; 0]);
     assert_eq!(all(&mut back, day + 119), [0; 0]);
-    assert_eq!(back.done(day + 30), day + 120, "completed runs stay completed");
+    assert_eq!(
+        back.done(day + 30),
+        day + 120,
+        "completed runs stay completed"
+    );
     assert_eq!(all(&mut back, day + 180), [day + 180]);
     // A clock that was years ahead is corrected.
     assert_eq!(all(&mut back, day + 1_000_000_000).len(), 2);
