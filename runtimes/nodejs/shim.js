@@ -1,9 +1,9 @@
 'use strict';
 // The Node.js runtime: loads the handler of a function, then serves events one at a time.
 //
-// All of it runs as the user's instance. Descriptor 5 contains the configuration. The instance reads frames from descriptor 3
-// and writes frames to descriptor 4. A frame is a length (u32, little-endian), a kind, three zero bytes and a payload; see the
-// sandbox's `wire` module.
+// All of it runs as the user's instance. Descriptor 6 contains the configuration. The instance reads frames from descriptor 3
+// and writes frames to descriptor 4; descriptor 5 is the start mark. A frame is a length (u32, little-endian), a kind, the
+// protocol's version, two zero bytes and a payload; see the sandbox's `wire` module.
 
 const { AsyncLocalStorage } = require('async_hooks');
 const fs = require('fs');
@@ -12,13 +12,19 @@ const path = require('path');
 const util = require('util');
 const { pathToFileURL } = require('url');
 
-const INVOKE = 2, READY = 16, ANSWER = 17;
+const START_MARK = 5, CONFIGURATION = 6;
+const VERSION = 2, INVOKE = 2, READY = 16, ANSWER = 17;
 const OK = 200, TOO_LARGE = 407, EXCEPTION = 430, HANDLER_NOT_FOUND = 437, CODE_ERROR = 443;
-const HEADER = 8, ID = 16;
+const HEADER = 8, ID = 16, MARK = 8;
+// Offsets in a request: its number for the start mark, its deadline (ms), earlier attempts, the length of further metadata, which
+// follows.
+const NUMBER = ID, DEADLINE = NUMBER + MARK, ATTEMPT = DEADLINE + 8, LENGTH = ATTEMPT + 4, METADATA = LENGTH + 4;
 const STACK_MAX = 64 << 10;
 
-const config = JSON.parse(fs.readFileSync(5, 'utf8'));
-fs.closeSync(5);
+// User code may replace it.
+const { writeSync } = fs;
+const config = JSON.parse(fs.readFileSync(CONFIGURATION, 'utf8'));
+fs.closeSync(CONFIGURATION);
 const requests = new net.Socket({ fd: 3, readable: true, writable: false });
 const answers = new net.Socket({ fd: 4, readable: false, writable: true });
 const begun = process.hrtime.bigint();
@@ -59,6 +65,7 @@ function send(kind, status, body, then) {
   const head = Buffer.alloc(HEADER + 2);
   head.writeUInt32LE(2 + body.length, 0);
   head[4] = kind;
+  head[5] = VERSION;
   head.writeUInt16LE(status, HEADER);
   answers.write(Buffer.concat([head, body]), then);
 }
@@ -120,12 +127,18 @@ function failLate(error, event) {
   flush(() => process.exit(1));
 }
 
-function run(id, text) {
+function run(payload) {
+  const id = payload.subarray(0, ID);
+  const event = METADATA + payload.readUInt32LE(LENGTH);
   current = { id, answered: false, waiting: null };
   const mine = current;
-  const deadline = Date.now() + config.context.time_limit_in_ms;
+  const deadline = payload.readUInt32LE(DEADLINE) + payload.readUInt32LE(DEADLINE + 4) * 2 ** 32;
+  const { traceparent, tracestate } = JSON.parse(payload.toString('utf8', METADATA, event));
   const context = Object.assign({}, config.context, {
     request_id: formatId(id),
+    retry_num: payload.readUInt32LE(ATTEMPT),
+    ...(traceparent && { traceparent }),
+    ...(tracestate && { tracestate }),
     callbackWaitsForEmptyEventLoop: true,
     getRemainingTimeInMillis: () => Math.max(0, deadline - Date.now()),
   });
@@ -146,8 +159,9 @@ function run(id, text) {
   context.fail = (error) => callback(error === null || error === undefined ? new Error('failed') : error);
   requests.unref();
   try {
-    const event = JSON.parse(text);
-    const returned = started.run(mine, () => handler(event, context, callback));
+    const document = JSON.parse(payload.toString('utf8', event));
+    writeSync(START_MARK, payload, NUMBER, MARK, 0);
+    const returned = started.run(mine, () => handler(document, context, callback));
     if (returned && typeof returned.then === 'function') {
       returned.then(
         (value) => current === mine && !mine.waiting && answer(OK, value),
@@ -195,8 +209,8 @@ requests.on('data', (data) => {
     const payload = pending.subarray(HEADER, end);
     parts = have > end ? [pending.subarray(end)] : [];
     have -= end;
-    if (kind !== INVOKE) process.exit(1);
-    run(payload.subarray(0, ID), payload.toString('utf8', ID));
+    if (kind !== INVOKE || pending[5] !== VERSION) process.exit(1);
+    run(payload);
   }
 });
 // The platform closed the pipe.

@@ -2,11 +2,11 @@
 
 Runs with `python -I -S` and the path of the sandbox's library. Everything up to the return of `virga_wait` is trusted and
 runs before any user code; everything after it runs as the user's instance. The instance reads frames from descriptor 3 and writes frames to
-descriptor 4. A frame is a length (u32, little-endian), a kind, three zero bytes and a payload; see the sandbox's
-`wire` module.
+descriptor 4; descriptor 5 is the start mark. A frame is a length (u32, little-endian), a kind, the protocol's version, two zero
+bytes and a payload; see the sandbox's `wire` module.
 
 Without that path it is no zygote: it was started, confined, with the environment of one function, and its configuration is
-descriptor 5. That is for functions that set variables which a process reads only at its start.
+descriptor 6. That is for functions that set variables which a process reads only at its start.
 """
 
 import sys
@@ -38,6 +38,7 @@ import importlib.util
 import io
 import json
 import logging
+import mmap
 import os
 import random
 import re
@@ -46,11 +47,14 @@ import time
 import traceback
 import types
 
-REQUESTS, ANSWERS, CONFIGURATION = 3, 4, 5
+REQUESTS, ANSWERS, START_MARK, CONFIGURATION = 3, 4, 5, 6
 ASSIGN_MAX = 256 << 10
+VERSION = 2
 INVOKE, READY, ANSWER = 2, 16, 17
-HEADER = struct.Struct("<IBxxx")
-ID = 16
+HEADER = struct.Struct("<IBBxx")
+# Of a request: its id, its number for the start mark, its deadline (ms), earlier attempts, the length of further metadata.
+REQUEST = struct.Struct("<16s8sQII")
+ID, MARK = 16, 8
 
 OK = 200
 TOO_LARGE = 407
@@ -114,7 +118,7 @@ def be_zygote(path):
 def be_fresh():
     with open(CONFIGURATION, "rb") as file:
         config = json.loads(file.read().decode("utf-8"))
-    for pipe in (REQUESTS, ANSWERS):
+    for pipe in (REQUESTS, ANSWERS, START_MARK):
         os.set_inheritable(pipe, False)
     print_by_line()
     log_by_default()
@@ -240,7 +244,8 @@ def warm_up(buffer):
     instance = Instance(read_config(buffer, len(config)))
     instance.become()
     instance.load()
-    instance.answer(dict(instance.context, request_id=format_id(bytes(ID))), '{"a": [1, 2.5, null, "text"]}')
+    instance.start_mark = bytearray(MARK)
+    instance.answer(bytes(REQUEST.size) + b'{"a": [1, 2.5, null, "text"]}')
     # Restore the state of the process.
     os.environ.clear()
     sys.path[:], sys.argv[:] = path, argv
@@ -276,6 +281,9 @@ class Instance:
         self.names = []
         self.pid = os.getpid()
         self.pending = b""
+        self.start_mark = None
+        # The last request's further metadata, and what of it the context has.
+        self.metadata, self.trace = b"", {}
 
     def run(self):
         if hasattr(os, "register_at_fork"):
@@ -283,6 +291,9 @@ class Instance:
             os.register_at_fork(after_in_child=close_pipes)
         started = time.perf_counter()
         self.become()
+        # A store in memory keeps the interpreter's lock, so no other thread of the user runs between it and the handler.
+        self.start_mark = mmap.mmap(START_MARK, MARK)
+        os.close(START_MARK)
         status, answer = self.load()
         took = int((time.perf_counter() - started) * 1e6)
         self.flush()
@@ -293,10 +304,10 @@ class Instance:
         if status != OK:
             os._exit(0)
         while True:
-            request, event = self.receive()
-            status, answer = self.answer(dict(self.context, request_id=format_id(request)), event)
+            payload = self.receive()
+            status, answer = self.answer(payload)
             # The request id in the answer lets the platform discard a stale answer to an earlier request.
-            self.send(ANSWER, status, request + answer)
+            self.send(ANSWER, status, payload[:ID] + answer)
 
     def become(self):
         """Sets up the environment, limits and import paths that user code expects."""
@@ -355,9 +366,17 @@ class Instance:
         spec.loader.exec_module(loaded)
         return sys.modules[module]
 
-    def answer(self, context, event):
+    def answer(self, payload):
+        request, number, _deadline, attempt, length = REQUEST.unpack_from(payload)
+        begin = REQUEST.size + length
         try:
-            event = json.loads(event)
+            context = dict(self.context, request_id=format_id(request), retry_num=attempt)
+            metadata = payload[REQUEST.size : begin]
+            if metadata != self.metadata:
+                self.metadata, self.trace = metadata, trace_of(metadata)
+            context.update(self.trace)
+            event = json.loads(payload[begin:].decode("utf-8"))
+            self.start_mark[:] = number
             answer = self.handler(event, context)
             if os.getpid() != self.pid:
                 self.leave(None)  # A child process that the handler forked and that returned from it.
@@ -402,13 +421,15 @@ class Instance:
         kind, payload = self.read_frame()
         if kind != INVOKE:
             os._exit(1)
-        return payload[:ID], payload[ID:].decode("utf-8")
+        return payload
 
     def read_frame(self):
         data = self.pending
         while len(data) < HEADER.size:
             data += self.read(1 << 16)
-        length, kind = HEADER.unpack_from(data)
+        length, kind, version = HEADER.unpack_from(data)
+        if version != VERSION:
+            os._exit(1)
         end = HEADER.size + length
         if len(data) < end:
             parts, have = [data], len(data)
@@ -430,7 +451,7 @@ class Instance:
     @staticmethod
     def send(kind, status, body):
         payload = struct.pack("<H", status) + body
-        data = memoryview(HEADER.pack(len(payload), kind) + payload)
+        data = memoryview(HEADER.pack(len(payload), kind, VERSION) + payload)
         while data:
             data = data[os.write(ANSWERS, data) :]
 
@@ -489,6 +510,12 @@ def format_id(request):
     """Formats a request id as a UUID."""
     digits = request.hex()
     return "-".join((digits[:8], digits[8:12], digits[12:16], digits[16:20], digits[20:]))
+
+
+def trace_of(metadata):
+    """Returns the part of a request's metadata that handlers see: its trace context, if the caller sent one."""
+    named = json.loads(metadata.decode("utf-8"))
+    return {name: named[name] for name in ("traceparent", "tracestate") if name in named}
 
 
 def encode(answer):

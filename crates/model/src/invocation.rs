@@ -1,16 +1,37 @@
-//! A single invocation of a function: its context, status and outcome.
+//! A single invocation of a function: its origin, status and outcome.
 
-use crate::{FunctionKey, Qualifier, RequestId};
+/// What caused an invocation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum InvocationOrigin {
+    /// A call of the API.
+    Api,
+    /// A request to a function URL.
+    Url,
+    /// A request to a custom domain.
+    Domain,
+    /// A request to the API gateway.
+    ApiGateway,
+    /// A timer.
+    Timer,
+    /// A change of an object in a bucket.
+    Cos,
+    /// A dead letter of another function.
+    DeadLetter,
+}
 
-/// Invocation metadata that the handler receives beside the event.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct InvocationContext {
-    /// Request id.
-    pub request: RequestId,
-    /// Invoked function.
-    pub function: FunctionKey,
-    /// Resolved version: `$LATEST` or a number, never an alias.
-    pub version: Qualifier,
+impl InvocationOrigin {
+    /// Returns its name in a request's metadata.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Api => "api",
+            Self::Url => "url",
+            Self::Domain => "domain",
+            Self::ApiGateway => "apigw",
+            Self::Timer => "timer",
+            Self::Cos => "cos",
+            Self::DeadLetter => "dead_letter",
+        }
+    }
 }
 
 /// The result status of an invocation. The numbers are SCF's function status codes.

@@ -18,6 +18,7 @@ mod layer;
 mod limits;
 mod names;
 pub mod policy;
+mod trace;
 mod trigger;
 mod url;
 mod version;
@@ -34,7 +35,7 @@ pub use function::{
     PendingCode, Seconds, StatusReason, Timestamp, WebConfig,
 };
 pub use invalid::Invalid;
-pub use invocation::{InvocationContext, Outcome, StatusCode, Usage};
+pub use invocation::{InvocationOrigin, Outcome, StatusCode, Usage};
 pub use layer::{Layer, LayerRef, LayerVersion};
 pub use limits::{Limits, MemoryMb};
 pub use names::{
@@ -42,6 +43,7 @@ pub use names::{
     RequestId, Runtime,
 };
 pub use policy::{Decision, Policy, Resource};
+pub use trace::TraceContext;
 pub use trigger::{Timer, Trigger, TriggerKind, TriggerName, TriggerSpec};
 pub use url::{Cors, FunctionUrl, UrlAuth};
 pub use version::{

@@ -13,7 +13,7 @@ use crate::launch::{Program, become_program};
 use crate::{Result, Step, guest, sys, wire};
 
 /// The descriptor at which a program finds its configuration.
-const CONFIGURATION: i32 = 5;
+const CONFIGURATION: i32 = 6;
 
 /// A confined copy with its assignment.
 #[derive(Debug)]
@@ -22,13 +22,15 @@ pub struct Confined {
     pipes: Pipes,
 }
 
-/// Pipes of a copy; see [`crate::wire`].
+/// Pipes of a copy, and its start mark; see [`crate::wire`].
 #[derive(Debug)]
 pub struct Pipes {
     /// Requests from virga.
     pub requests: File,
     /// Answers to virga.
     pub answers: File,
+    /// The start mark.
+    pub start_mark: File,
 }
 
 impl Confined {
@@ -42,8 +44,8 @@ impl Confined {
         &self.assignment
     }
 
-    /// Becomes a program, which finds the pipes at descriptors 3 and 4, and a file with `configuration` at 5. Returns
-    /// only on failure.
+    /// Becomes a program, which finds the pipes and the start mark at descriptors 3 to 5, and a file with
+    /// `configuration` at 6. Returns only on failure.
     pub fn become_program(&self, program: &Program, configuration: &[u8]) -> crate::Error {
         let place = || {
             let file = sys::memory_file(configuration).step("store the configuration")?;
@@ -51,8 +53,13 @@ impl Confined {
             let copy = file.try_clone().step("store the configuration")?;
             drop(file);
             sys::dup_to(copy.as_fd(), CONFIGURATION).step("place the configuration")?;
-            for pipe in [&self.pipes.requests, &self.pipes.answers] {
-                sys::set_close_on_exec(pipe.as_fd(), false).step("mark a pipe")?;
+            let Pipes {
+                requests,
+                answers,
+                start_mark,
+            } = &self.pipes;
+            for file in [requests, answers, start_mark] {
+                sys::set_close_on_exec(file.as_fd(), false).step("mark a pipe")?;
             }
             Ok(())
         };
@@ -93,6 +100,7 @@ pub(crate) fn serve() -> Result<Confined> {
     let pipes = Pipes {
         requests: own(wire::REQUESTS),
         answers: own(wire::ANSWERS),
+        start_mark: own(wire::START_MARK),
     };
     Ok(Confined { assignment, pipes })
 }

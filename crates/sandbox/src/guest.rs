@@ -492,22 +492,24 @@ pub(crate) fn become_guest(buffer: &mut [u8]) -> Result<usize> {
     }
     // 10. No privileges from here on.
     confine(pending_guest.uid, confinement)?;
-    // 11. The pipes at the fixed numbers. The descriptors of the Landlock rules are closed by now.
+    // 11. The pipes and the start mark at the fixed numbers. The descriptors of the Landlock rules are closed by now.
     place(pipes)?;
     Ok(length)
 }
 
-/// Moves the pipes to the numbers that the runtime expects; the first one replaces the socket.
-fn place([requests, answers]: [OwnedFd; 2]) -> Result<()> {
+/// Moves the pipes and the start mark to the numbers that the runtime expects; the first one replaces the socket. They
+/// were received in this order while the socket was open, so none of them is at the number of one before it.
+fn place([requests, answers, start_mark]: [OwnedFd; 3]) -> Result<()> {
     sys::place(requests, wire::REQUESTS).step("place the pipe of requests")?;
-    sys::place(answers, wire::ANSWERS).step("place the pipe of answers")
+    sys::place(answers, wire::ANSWERS).step("place the pipe of answers")?;
+    sys::place(start_mark, wire::START_MARK).step("place the start mark")
 }
 
 /// An assignment. Its configuration is in the buffer.
 struct Assignment {
     length: usize,
-    /// Pipes of requests and of answers.
-    pipes: [OwnedFd; 2],
+    /// Pipes of requests and of answers, and the start mark.
+    pipes: [OwnedFd; 3],
     trees: Vec<OwnedFd>,
     tmp: Option<OwnedFd>,
     online: bool,
@@ -544,7 +546,8 @@ fn receive_assignment(buffer: &mut [u8]) -> Result<Assignment> {
         .read_exact(&mut buffer[..length])
         .step("receive an assignment")?;
     let mut fds = fds.into_iter();
-    let (Some(requests), Some(answers)) = (fds.next(), fds.next()) else {
+    let (Some(requests), Some(answers), Some(start_mark)) = (fds.next(), fds.next(), fds.next())
+    else {
         return Err(refused("it has no pipes"));
     };
     let mut trees: Vec<_> = fds.collect();
@@ -552,7 +555,7 @@ fn receive_assignment(buffer: &mut [u8]) -> Result<Assignment> {
     let tmp = with_tmp.then(|| trees.pop()).flatten();
     Ok(Assignment {
         length,
-        pipes: [requests, answers],
+        pipes: [requests, answers, start_mark],
         trees,
         tmp,
         online,

@@ -41,7 +41,7 @@ pub use root::{
 };
 pub use sys::{
     Pidfd, clone_tree, close_on_exec_pipe, copy_mount, is_readable, raise_open_files, read_now,
-    short_turns, unread,
+    short_turns, start_mark,
 };
 
 use thiserror::Error;

@@ -662,17 +662,6 @@ pub fn read_now(fd: BorrowedFd<'_>, bytes: &mut [u8]) -> io::Result<usize> {
     usize::try_from(read).map_err(|_| io::Error::last_os_error())
 }
 
-/// Returns the number of unread bytes in a pipe, by either end.
-///
-/// # Errors
-/// The system's error.
-pub fn unread(pipe: BorrowedFd<'_>) -> io::Result<usize> {
-    let mut count: c_int = 0;
-    // SAFETY: FIONREAD writes one int, which lives until the call returns.
-    check(unsafe { libc::ioctl(pipe.as_raw_fd(), libc::FIONREAD, &raw mut count) })?;
-    usize::try_from(count).map_err(io::Error::other)
-}
-
 /// Requests a short scheduling slice for this thread and its children, so that on busy processors they run soon after
 /// waking. Their share of CPU time is unchanged. Needs Linux 6.12.
 ///
@@ -970,6 +959,20 @@ pub(crate) fn memory_file(content: &[u8]) -> io::Result<OwnedFd> {
     io::Write::write_all(&mut file, content)?;
     io::Seek::rewind(&mut file)?;
     Ok(file.into())
+}
+
+/// Makes a start mark (see [`crate::wire`]): a zeroed file in memory whose size is fixed, so that a guest cannot use it
+/// to hold memory.
+///
+/// # Errors
+/// The system's error, for example because no descriptor is free.
+pub fn start_mark() -> io::Result<std::fs::File> {
+    use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, ftruncate, memfd_create};
+    let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
+    let mark = memfd_create(c"start mark", flags)?;
+    ftruncate(&mark, crate::wire::MARK as u64)?;
+    fcntl_add_seals(&mark, SealFlags::GROW | SealFlags::SHRINK | SealFlags::SEAL)?;
+    Ok(mark.into())
 }
 
 /// Makes new files readable for other users, whatever umask virga was started with: sandboxes run as other users.

@@ -193,15 +193,15 @@ fn unexpected(what: impl Into<String>) -> crate::Error {
     crate::Error::new("receive from the zygote", io::Error::other(what.into()))
 }
 
-/// Sends a pre-warmed sandbox its assignment: the frame, the guest's ends of its pipes, and the mounts of code and
-/// layers.
+/// Sends a pre-warmed sandbox its assignment: the frame, the guest's ends of its pipes and its start mark, and the mounts
+/// of code and layers.
 ///
 /// # Errors
 /// The system's error. `WouldBlock` when the socket's buffer is full, which does not happen before the assignment.
 pub fn assign(
     socket: BorrowedFd<'_>,
     frame: &[u8],
-    pipes: [BorrowedFd<'_>; 2],
+    pipes: [BorrowedFd<'_>; 3],
     trees: &[BorrowedFd<'_>],
 ) -> io::Result<()> {
     let sent = sys::send(socket, frame, &[&pipes, trees].concat())?;

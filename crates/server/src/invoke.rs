@@ -13,7 +13,7 @@ use model::{
 };
 use thiserror::Error;
 use tracing::warn;
-use worker::failure_document;
+use worker::{RequestMetadata, failure_document};
 
 use crate::call_chains::RecursionDepth;
 use crate::clock;
@@ -365,10 +365,16 @@ impl Ready {
     /// Runs the function to its end, even if the caller goes away.
     pub(crate) async fn run(self, event: Bytes) -> InvocationResult {
         let Self { assigned, report } = self;
-        let (request, depth, recycle) = (report.request, report.depth, report.recycle);
+        let (depth, recycle) = (report.depth, report.recycle);
         let live = report.live.clone();
+        let metadata = RequestMetadata {
+            request: report.request,
+            attempt: report.retry,
+            origin: model::InvocationOrigin::Api,
+            trace: None,
+        };
         assigned
-            .run(live, request, depth, event, recycle, |ran| report.ran(ran))
+            .run(live, metadata, depth, event, recycle, |ran| report.ran(ran))
             .await
     }
 

@@ -1,9 +1,10 @@
 //! Frames to and from a guest, see [`sandbox::wire`]. Everything read here comes from a guest and is untrusted.
 
+use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::FileExt;
 
-use model::RequestId;
 use sandbox::wire::{self, Kind};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::unix::pipe;
@@ -22,54 +23,48 @@ pub(crate) enum GuestFrame {
     TooLarge,
 }
 
-/// Builds the frame of an invocation.
-pub(crate) fn invoke(request: RequestId, event: &[u8]) -> Vec<u8> {
-    let id = request.as_bytes();
-    let length = id.len() + event.len();
-    let mut frame = Vec::with_capacity(wire::HEADER + length);
-    frame.extend_from_slice(&wire::header(Kind::Invoke, length));
-    frame.extend_from_slice(id);
-    frame.extend_from_slice(event);
-    frame
-}
-
-/// Virga's ends of a guest's pipes.
+/// Virga's ends of a guest's pipes, and its start mark.
 #[derive(Debug)]
 pub(crate) struct Frames {
     requests: pipe::Sender,
     answers: pipe::Receiver,
+    start_mark: File,
     /// Bytes read beyond the last frame.
     surplus: Vec<u8>,
-    /// Bytes of the last frame that were written to the pipe.
-    written: usize,
+    /// Sequence number of the last request.
+    sequence: u64,
 }
 
 impl Frames {
-    pub(crate) fn new(requests: OwnedFd, answers: OwnedFd) -> io::Result<Self> {
+    pub(crate) fn new(requests: OwnedFd, answers: OwnedFd, start_mark: File) -> io::Result<Self> {
         Ok(Self {
             requests: pipe::Sender::from_owned_fd(requests)?,
             answers: pipe::Receiver::from_owned_fd(answers)?,
+            start_mark,
             surplus: Vec::new(),
-            written: 0,
+            sequence: 0,
         })
+    }
+
+    /// Returns the sequence number of the next request.
+    pub(crate) fn next_sequence(&mut self) -> [u8; wire::MARK] {
+        self.sequence += 1;
+        self.sequence.to_le_bytes()
     }
 
     /// Writes a whole frame.
     pub(crate) async fn write(&mut self, frame: &[u8]) -> io::Result<()> {
-        self.written = 0;
-        while let Some(rest) = frame.get(self.written..).filter(|rest| !rest.is_empty()) {
-            match self.requests.write(rest).await? {
-                0 => return Err(io::ErrorKind::WriteZero.into()),
-                count => self.written += count,
-            }
-        }
-        Ok(())
+        self.requests.write_all(frame).await
     }
 
-    /// Returns whether the guest, which has ended, read nothing of the last frame. Then the event can safely be sent to
-    /// another instance.
-    pub(crate) fn is_untouched(&self) -> bool {
-        sandbox::unread(self.requests.as_fd()).is_ok_and(|unread| unread >= self.written)
+    /// Returns whether the guest has started the last request. If it has ended and did not, another instance can run the
+    /// event. A mark that cannot be read counts as a start, since no event may run twice.
+    pub(crate) fn has_started(&self) -> bool {
+        let mut mark = [0; wire::MARK];
+        match self.start_mark.read_exact_at(&mut mark, 0) {
+            Ok(()) => u64::from_le_bytes(mark) == self.sequence,
+            Err(_) => true,
+        }
     }
 
     /// Reads one frame of the expected kind, with a body of at most `limit` bytes.
@@ -123,7 +118,8 @@ mod tests {
     fn pipes() -> (File, File, Frames) {
         let pipe = || sandbox::close_on_exec_pipe().expect("a pipe");
         let ((requests, ours), (answers, theirs)) = (pipe(), pipe());
-        let frames = Frames::new(ours, answers).expect("watched");
+        let mark = sandbox::start_mark().expect("a file");
+        let frames = Frames::new(ours, answers, mark).expect("watched");
         (requests.into(), theirs.into(), frames)
     }
 
@@ -172,6 +168,23 @@ mod tests {
         guest.write_all(&answer(200, b"12345")).expect("written");
         let other = own.read(Kind::Ready, 99).await.expect_err("an answer");
         assert_eq!(other.kind(), io::ErrorKind::InvalidData);
+    }
+
+    #[tokio::test]
+    async fn a_request_has_started_when_the_guest_has_copied_its_number() {
+        let pipe = || sandbox::close_on_exec_pipe().expect("a pipe");
+        let ((_requests, ours), (answers, _theirs)) = (pipe(), pipe());
+        let mark = sandbox::start_mark().expect("a file");
+        let guests = mark.try_clone().expect("a descriptor");
+        let mut frames = Frames::new(ours, answers, mark).expect("watched");
+        for _ in 0..3 {
+            let number = frames.next_sequence();
+            assert!(!frames.has_started());
+            guests.write_all_at(&number, 0).expect("written");
+            assert!(frames.has_started());
+        }
+        let full = guests.write_all_at(&[0; 2 * wire::MARK], 0);
+        assert!(full.is_err(), "its size is fixed");
     }
 
     #[tokio::test]

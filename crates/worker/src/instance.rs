@@ -20,11 +20,12 @@ use tracing::{debug, warn};
 
 use crate::assignment::{Assignment, LaunchMode};
 use crate::disks::DiskLease;
-use crate::frame::{self, Frames, GuestFrame};
+use crate::frame::{Frames, GuestFrame};
 use crate::log::Log;
 use crate::outcome::{Failure, Reported};
 use crate::private_trees::PrivateTrees;
 use crate::process::{Exit, Process};
+use crate::request::{FunctionIdentity, RequestMetadata};
 use crate::sandbox_pool::PrewarmedSandbox;
 use crate::short_requests::ShortRequestDetector;
 use crate::web::{Connections, Head, NoReply, Outgoing, PORT, StreamedReply};
@@ -57,6 +58,7 @@ pub struct Instance {
     channel: Mutex<Channel>,
     short_requests: std::sync::Mutex<ShortRequestDetector>,
     spec: Arc<InstanceSpec>,
+    identity: FunctionIdentity,
     launch_mode: LaunchMode,
     instance_limits: InstanceLimits,
     /// When its credentials become too old for another request.
@@ -122,8 +124,8 @@ impl From<Error> for StartError {
 pub struct InvocationResult {
     /// The outcome for the caller.
     pub outcome: Outcome,
-    /// Whether the instance read the event. If it ended before, the event can safely be sent to another instance.
-    pub accepted: bool,
+    /// Whether the user's code got the event. If the instance ended before, another one can run the event.
+    pub started: bool,
     /// Whether the instance can serve another request.
     pub reusable: bool,
     /// Whether its last requests were short; `None` if there is no new sample.
@@ -175,6 +177,7 @@ impl Instance {
             process: prewarmed.process,
             channel: Mutex::new(Channel { frames, log }),
             short_requests: std::sync::Mutex::default(),
+            identity: FunctionIdentity::of(&spec),
             spec,
             launch_mode,
             instance_limits,
@@ -215,7 +218,7 @@ impl Instance {
                 })
             }
             Err(ExchangeError::Platform(error)) => Err(error.into()),
-            Err(ExchangeError::User(failure) | ExchangeError::Untouched(failure)) => {
+            Err(ExchangeError::User(failure) | ExchangeError::NotStarted(failure)) => {
                 Err(StartError::User {
                     failure,
                     log,
@@ -236,11 +239,10 @@ impl Instance {
     }
 
     /// Runs one request. The caller ensures that no other runs at the same time.
-    pub async fn invoke(&self, request: RequestId, event: &[u8]) -> InvocationResult {
-        let started_at = Instant::now();
-        let frame = frame::invoke(request, event);
+    pub async fn invoke(&self, metadata: &RequestMetadata, event: &[u8]) -> InvocationResult {
+        let (request, started_at) = (metadata.request, Instant::now());
         let (answer, log) = self
-            .exchange(Some(&frame), Kind::Answer, self.spec.timeout)
+            .exchange(Some((metadata, event)), Kind::Answer, self.spec.timeout)
             .await;
         let answer = match answer {
             Ok((status, body)) => self.checked_answer(request, status, body).await,
@@ -250,7 +252,7 @@ impl Instance {
             duration_us: started_at.elapsed().as_micros() as u64,
             memory_peak: self.memory_peak(),
         };
-        let accepted = !matches!(answer, Err(ExchangeError::Untouched(_)));
+        let started = !matches!(answer, Err(ExchangeError::NotStarted(_)));
         let (status, answer, reusable) = match answer {
             Ok((status, body)) if status == StatusCode::Ok.as_u16() => (StatusCode::Ok, body, true),
             Ok((status, body)) => {
@@ -273,7 +275,7 @@ impl Instance {
                 log,
                 usage,
             },
-            accepted,
+            started,
             reusable: reusable && !self.is_stale(),
             short_requests: self
                 .short_requests
@@ -401,17 +403,16 @@ impl Instance {
         }
         self.end().await;
         let message = "the function answered for another request than its own";
-        Err(ExchangeError::User(Failure::new(
-            StatusCode::UserProcessExit,
-            message,
-        )))
+        let failure = Failure::new(StatusCode::UserProcessExit, message);
+        let channel = self.channel.lock().await;
+        Err(ExchangeError::of(failure, &channel.frames))
     }
 
-    /// Sends a frame, if there is one, and waits for the guest's frame while collecting the log. After a failure the
+    /// Sends a request, if there is one, and waits for the guest's frame while collecting the log. After a failure the
     /// instance has ended when this returns.
     async fn exchange(
         &self,
-        frame: Option<&[u8]>,
+        request: Option<(&RequestMetadata, &[u8])>,
         expected: Kind,
         timeout: Duration,
     ) -> (Result<(u16, Vec<u8>), ExchangeError>, Vec<u8>) {
@@ -421,10 +422,14 @@ impl Instance {
         let limit = self.instance_limits.response_bytes as usize;
         // The request id precedes the answer.
         let read_max = limit + size_of::<RequestId>();
+        let frame = request.map(|(metadata, event)| {
+            let sequence = frames.next_sequence();
+            self.identity.frame(metadata, sequence, timeout, event)
+        });
         let mut deprioritized = false;
         let exchanged = {
             let exchange = async {
-                if let Some(frame) = frame {
+                if let Some(frame) = &frame {
                     frames.write(frame).await?;
                 }
                 frames.read(expected, read_max).await
@@ -465,16 +470,12 @@ impl Instance {
                     format!("response exceeds the limit of {limit} bytes"),
                 )))
             }
-            ExchangeEnd::Frame(Err(_)) => {
-                let lost = self.lost(expected).await;
-                // The guest has ended, so data that is unread now stays unread.
-                Err(match lost {
-                    ExchangeError::User(failure) if frame.is_some() && frames.is_untouched() => {
-                        ExchangeError::Untouched(failure)
-                    }
-                    lost => lost,
-                })
-            }
+            ExchangeEnd::Frame(Err(_)) => Err(match self.lost(expected).await {
+                ExchangeError::User(failure) if frame.is_some() => {
+                    ExchangeError::of(failure, frames)
+                }
+                lost => lost,
+            }),
             ExchangeEnd::TimedOut => {
                 self.end().await;
                 Err(ExchangeError::User(timed_out(
@@ -583,15 +584,24 @@ impl Instance {
 /// Why no frame was received.
 enum ExchangeError {
     User(Failure),
-    /// The instance ended before it read any of the request.
-    Untouched(Failure),
+    /// The instance ended before the user's code got the request.
+    NotStarted(Failure),
     Platform(Error),
 }
 
 impl ExchangeError {
+    /// The failure of an instance that has ended without an answer to its last request.
+    fn of(failure: Failure, frames: &Frames) -> Self {
+        if frames.has_started() {
+            Self::User(failure)
+        } else {
+            Self::NotStarted(failure)
+        }
+    }
+
     fn into_failure(self) -> Failure {
         match self {
-            Self::User(failure) | Self::Untouched(failure) => failure,
+            Self::User(failure) | Self::NotStarted(failure) => failure,
             Self::Platform(error) => Failure::new(StatusCode::InternalError, error.to_string()),
         }
     }
@@ -658,10 +668,12 @@ fn assign(
     let trees: Vec<_> = trees.iter().map(AsFd::as_fd).collect();
     let pipe = || sandbox::close_on_exec_pipe().map_err(Error::io("make an instance's pipes"));
     let ((requests, ours), (answers, theirs)) = (pipe()?, pipe()?);
-    let pipes = [requests.as_fd(), theirs.as_fd()];
+    let start_mark = sandbox::start_mark().map_err(Error::io("make an instance's start mark"))?;
+    let pipes = [requests.as_fd(), theirs.as_fd(), start_mark.as_fd()];
     sandbox::zygote::assign(prewarmed.socket.as_fd(), &frame, pipes, &trees)
         .map_err(Error::io("assign a sandbox"))?;
-    let frames = Frames::new(ours, answers).map_err(Error::io("prepare an instance's pipes"))?;
+    let frames = Frames::new(ours, answers, start_mark);
+    let frames = frames.map_err(Error::io("prepare an instance's pipes"))?;
     Ok((assignment.launch_mode, frames))
 }
 

@@ -17,13 +17,14 @@ use std::time::{Duration, Instant};
 use dispatch::{
     InstanceId, Limit, MachineEvent, PoolId, PoolStats, Reject, StartFault, Ticket, Time,
 };
-use model::{
-    AccountId, Function, FunctionId, FunctionKey, Outcome, RequestId, Serving, StatusCode, Usage,
-};
+use model::{AccountId, Function, FunctionId, FunctionKey, Outcome, Serving, StatusCode, Usage};
 use thiserror::Error;
 use tokio::sync::{Notify, oneshot};
 use tracing::{debug, warn};
-use worker::{Credentials, Failure, InstanceSpec, PackageStore, PlatformInfo, StartError, Worker};
+use worker::{
+    Credentials, Failure, InstanceSpec, PackageStore, PlatformInfo, RequestMetadata, StartError,
+    Worker,
+};
 
 pub(crate) use self::build::Build;
 use self::core::{Core, DriverAction};
@@ -32,7 +33,7 @@ use crate::access::Access;
 use crate::call_chains::{CallChains, RecursionDepth};
 use crate::telemetry::ColdStart;
 
-/// Maximum number of instances that an event is sent to when each ends before it takes the event.
+/// Maximum number of instances that an event is sent to when each ends before it starts the event.
 const INSTANCES_MAX: usize = 4;
 
 /// Configuration of the driver.
@@ -667,12 +668,11 @@ impl Assigned {
 
     /// Runs a request and passes its outcome to `finish`, even if the caller has gone away.
     ///
-    /// An instance may end on its own while an event is being sent. An event that it did not take goes to another
-    /// instance.
+    /// An instance may end on its own while an event is being sent. An event that did not start goes to another instance.
     pub(crate) fn run<T: Send + 'static>(
         self,
         live: Arc<LivePool>,
-        request: RequestId,
+        metadata: RequestMetadata,
         depth: RecursionDepth,
         event: bytes::Bytes,
         recycle: bool,
@@ -682,18 +682,18 @@ impl Assigned {
             let mut assigned = self;
             for _ in 1..INSTANCES_MAX {
                 assigned.slot.runs(depth);
-                let (ran, taken) = assigned.invoke(request, &event, recycle).await;
-                if taken {
+                let (ran, started) = assigned.invoke(&metadata, &event, recycle).await;
+                if started {
                     return finish(ran);
                 }
-                debug!(%request, "an instance ended before it took an event; the event goes to another instance");
+                debug!(request = %metadata.request, "an instance ended before it started an event; the event goes to another instance");
                 match assigned.replace(&live).await {
                     Some(other) => assigned = other,
                     None => return finish(ran),
                 }
             }
             assigned.slot.runs(depth);
-            finish(assigned.invoke(request, &event, recycle).await.0)
+            finish(assigned.invoke(&metadata, &event, recycle).await.0)
         })))
     }
 
@@ -710,18 +710,18 @@ impl Assigned {
         Some(other)
     }
 
-    /// Runs a request. Returns its outcome and whether the instance took the event. With `recycle`, an instance whose
+    /// Runs a request. Returns its outcome and whether the event started. With `recycle`, an instance whose
     /// request failed is stopped.
     async fn invoke(
         &mut self,
-        request: RequestId,
+        metadata: &RequestMetadata,
         event: &[u8],
         recycle: bool,
     ) -> (CompletedRun, bool) {
         // It may have been frozen while idle.
         self.slot.apply_freeze();
-        let invoked = self.slot.instance.invoke(request, event).await;
-        let (cold, init_log) = if self.first && invoked.accepted {
+        let invoked = self.slot.instance.invoke(metadata, event).await;
+        let (cold, init_log) = if self.first && invoked.started {
             self.slot.cold()
         } else {
             (None, Vec::new())
@@ -738,7 +738,7 @@ impl Assigned {
             cold,
             init_log,
         };
-        (ran, invoked.accepted)
+        (ran, invoked.started)
     }
 }
 

@@ -40,6 +40,7 @@ mod runtime;
 mod scaling;
 mod secrets;
 mod signing;
+mod starts;
 mod status;
 mod storage;
 mod surroundings;

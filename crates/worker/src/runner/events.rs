@@ -4,9 +4,12 @@
 //! `POST /runtime/invocation/response` or `/error` answers it; the first answer is final. Paths name no request, so at
 //! most one event is outstanding.
 
+use std::borrow::Cow;
 use std::convert::Infallible;
+use std::fs::File;
 use std::io;
 use std::net::Ipv4Addr;
+use std::os::unix::fs::FileExt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
@@ -29,6 +32,7 @@ use tokio::sync::{Mutex as AsyncMutex, Notify};
 
 use super::{end_with, fail, failure, frame, ready, refuse, start};
 use crate::assignment::Assignment;
+use crate::request::NamedMetadata;
 
 /// The port that clients use by default.
 const PORT: u16 = 9001;
@@ -72,6 +76,7 @@ async fn serve(assignment: &Assignment, pipes: Pipes, begun: Instant) -> io::Res
         event_arrived: Notify::new(),
         event_requested: Notify::new(),
         answers: AsyncMutex::new(answers),
+        start_mark: pipes.start_mark,
         begun,
         limit: usize::try_from(assignment.response_bytes).unwrap_or(usize::MAX),
         memory: number(&assignment.context["memory_limit_in_mb"]),
@@ -110,6 +115,7 @@ struct Api {
     /// Notified when the program waits for an event.
     event_requested: Notify,
     answers: AsyncMutex<Sender>,
+    start_mark: File,
     begun: Instant,
     /// Longest answer, bytes.
     limit: usize,
@@ -136,6 +142,10 @@ impl State {
 #[derive(Clone)]
 struct PendingEvent {
     request: RequestId,
+    sequence: [u8; wire::MARK],
+    attempt: u32,
+    traceparent: Option<HeaderValue>,
+    tracestate: Option<HeaderValue>,
     body: Bytes,
     /// Whether the program has fetched it. An answer that comes before belongs to an earlier event and is late.
     fetched: bool,
@@ -157,10 +167,20 @@ impl Api {
         loop {
             let event_arrived = self.event_arrived.notified();
             if let Some(event) = &mut self.state().current {
-                event.fetched = true;
+                if !std::mem::replace(&mut event.fetched, true) {
+                    self.mark_started(event);
+                }
                 return event.clone();
             }
             event_arrived.await;
+        }
+    }
+
+    /// Tells virga that the program gets the event.
+    fn mark_started(&self, event: &PendingEvent) {
+        if let Err(e) = self.start_mark.write_all_at(&event.sequence, 0) {
+            // Virga would run the event again on another instance.
+            fail(&e);
         }
     }
 
@@ -210,12 +230,16 @@ async fn receive_events(mut requests: Receiver, api: &Api) -> io::Result<()> {
         let mut payload = vec![0; length];
         requests.read_exact(&mut payload).await?;
         let payload = Bytes::from(payload);
-        let id = payload.first_chunk().ok_or_else(broken)?;
-        let request = RequestId::from_bytes(*id);
-        let body = payload.slice(id.len()..);
+        let invoke = wire::Invoke::parse(&payload).ok_or_else(broken)?;
+        let named: NamedMetadata<'_> = serde_json::from_slice(invoke.metadata).unwrap_or_default();
+        let header = |value: Option<Cow<'_, str>>| HeaderValue::from_str(&value?).ok();
         api.state().current = Some(PendingEvent {
-            request,
-            body,
+            request: RequestId::from_bytes(invoke.request),
+            sequence: invoke.sequence,
+            attempt: invoke.attempt,
+            traceparent: header(named.traceparent),
+            tracestate: header(named.tracestate),
+            body: payload.slice_ref(invoke.event),
             fetched: false,
         });
         api.event_arrived.notify_waiters();
@@ -291,6 +315,16 @@ fn event(api: &Api, event: PendingEvent) -> Answer {
     }
     headers.insert("memory_limit_in_mb", api.memory.clone());
     headers.insert("time_limit_in_ms", api.time.clone());
+    headers.insert("retry_num", HeaderValue::from(event.attempt));
+    let trace = [
+        ("traceparent", event.traceparent),
+        ("tracestate", event.tracestate),
+    ];
+    for (name, value) in trace {
+        if let Some(value) = value {
+            headers.insert(name, value);
+        }
+    }
     answer
 }
 
