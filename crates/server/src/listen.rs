@@ -174,7 +174,7 @@ where
 {
     async fn plain(mut self, socket: CountedStream) {
         if let Some(socket) = self.skip_proxy_header(socket).await {
-            self.http(socket).await;
+            self.http(socket, false).await;
         }
     }
 
@@ -225,12 +225,12 @@ where
             () = self.connection.closed() => return,
         };
         match handshake {
-            Ok(stream) => self.http(stream).await,
+            Ok(stream) => self.http(stream, true).await,
             Err(error) => debug!(%from, %error, "TLS handshake failed"),
         }
     }
 
-    async fn http(self, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) {
+    async fn http(self, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, tls: bool) {
         let Self {
             connection,
             http,
@@ -244,6 +244,7 @@ where
             address: from,
             hop: from,
             through_proxy: traffic.trusts(from),
+            tls,
             connection: connection.clone(),
         };
         if peer.through_proxy {

@@ -467,6 +467,8 @@ pub(crate) struct Peer {
     /// The address at the other end of the connection, and whether it is a trusted proxy's.
     pub(crate) hop: IpAddr,
     pub(crate) through_proxy: bool,
+    /// Whether the connection has TLS.
+    pub(crate) tls: bool,
     pub(crate) connection: Arc<Connection>,
 }
 

@@ -56,7 +56,7 @@ pub(crate) fn client(proxies: &[TrustedProxy], from: IpAddr, headers: &HeaderMap
     client
 }
 
-/// Returns the `X-Forwarded-For` for web functions: the hops named by a trusted proxy, and the peer itself.
+/// Returns the `X-Forwarded-For` for functions: the hops named by a trusted proxy, and the peer itself.
 pub(crate) fn forwarded(trusted: bool, peer: IpAddr, headers: &HeaderMap) -> String {
     let said = headers.get_all(FORWARDED).iter();
     let said = said

@@ -12,19 +12,19 @@ use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 
 use super::apigw::MatchedApi;
-use super::prefix;
+use super::forwarded::{Added, Forwarded};
 
 /// A request as the function sees it.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct RequestView<'a> {
     pub(super) method: &'a Method,
-    /// The prefix before the path, in the path form.
-    pub(super) prefix: Option<&'a str>,
     /// The path below the function's address.
     pub(super) path: &'a str,
     /// The query without `?`.
     pub(super) query: &'a str,
     pub(super) headers: &'a HeaderMap,
+    /// Its way to the platform.
+    pub(super) forwarded: &'a Forwarded<'a>,
     pub(super) body: &'a [u8],
     /// The caller's address.
     pub(super) from: IpAddr,
@@ -54,16 +54,13 @@ pub(super) fn url_event(view: &RequestView<'_>) -> Vec<u8> {
         query_string: BTreeMap<Cow<'a, str>, Values<'a>>,
     }
     let (body, encoded) = text(view.body);
-    let added = [
-        (REMOTE, view.from.to_string().into()),
-        (prefix::FORWARDED, view.prefix.unwrap_or_default().into()),
-    ];
-    let count = if view.prefix.is_some() { 2 } else { 1 };
+    let added = [(REMOTE, view.from.to_string().into())];
     let document = Document {
         body,
         headers: Headers {
             view: view.headers,
-            added: &added[..count],
+            forwarded: view.forwarded,
+            added: &added,
         },
         http_method: view.method.as_str(),
         is_base64_encoded: encoded.then_some(true),
@@ -130,7 +127,6 @@ pub(super) fn api_event(view: &RequestView<'_>, api_context: &ApiContext<'_>) ->
     if api_context.key.is_none() {
         added.push(("x-anonymous-consumer", "true".into()));
     }
-    added.extend(view.prefix.map(|prefix| (prefix::FORWARDED, prefix.into())));
     let parameters = api_context.matched.parameters.iter();
     let stage = api.stage.as_str();
     let document = Document {
@@ -138,6 +134,7 @@ pub(super) fn api_event(view: &RequestView<'_>, api_context: &ApiContext<'_>) ->
         header_parameters: Empty {},
         headers: Headers {
             view: view.headers,
+            forwarded: view.forwarded,
             added: &added,
         },
         http_method: view.method.as_str(),
@@ -205,7 +202,8 @@ fn query(query: &str) -> BTreeMap<Cow<'_, str>, Values<'_>> {
 /// defines it.
 struct Headers<'a> {
     view: &'a HeaderMap,
-    added: &'a [(&'static str, Cow<'a, str>)],
+    forwarded: &'a Forwarded<'a>,
+    added: &'a [Added<'a>],
 }
 
 /// The prefix of headers that only the platform sets.
@@ -217,19 +215,32 @@ fn is_own(name: &str) -> bool {
         .is_some_and(|start| is_read_as(start, OWN))
 }
 
-/// Returns whether a caller's header gives way to those that the platform adds: it is reserved, or could be read as one of them.
-pub(super) fn is_replaced<V>(name: &str, added: &[(&'static str, V)]) -> bool {
-    is_own(name) || added.iter().any(|(own, _)| is_read_as(name, own))
+/// Returns whether a caller's header gives way to those that the platform adds: it is reserved, or could be read as one
+/// of them, or as one by which proxies describe a request.
+pub(super) fn is_replaced<'a>(
+    name: &str,
+    forwarded: &Forwarded<'_>,
+    added: impl IntoIterator<Item = &'a Added<'a>>,
+) -> bool {
+    let is_one = |added: &Added<'_>| is_read_as(name, added.0);
+    is_own(name)
+        || forwarded.is_forged(name)
+        || forwarded.added.iter().any(is_one)
+        || added.into_iter().any(is_one)
 }
 
 /// Returns whether two header names are equal as CGI variables, which ignore case and map punctuation to one character:
 /// `X_Scf_Name` is `X-Scf-Name`.
 pub(super) fn is_read_as(name: &str, other: &str) -> bool {
-    let plain = |byte: u8| match byte.is_ascii_alphanumeric() {
+    name.bytes().map(plain).eq(other.bytes().map(plain))
+}
+
+/// Returns the character that a byte of a header name is the same as under CGI.
+pub(super) fn plain(byte: u8) -> u8 {
+    match byte.is_ascii_alphanumeric() {
         true => byte.to_ascii_lowercase(),
         false => b'-',
-    };
-    name.bytes().map(plain).eq(other.bytes().map(plain))
+    }
 }
 
 /// The header with the caller's address.
@@ -238,7 +249,7 @@ pub(super) const REMOTE: &str = "x-scf-remote-addr";
 impl Serialize for Headers<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut map = serializer.serialize_map(None)?;
-        let ours = |name: &HeaderName| is_replaced(name.as_str(), self.added);
+        let ours = |name: &HeaderName| is_replaced(name.as_str(), self.forwarded, self.added);
         for name in self.view.keys().filter(|name| !ours(name)) {
             let between = if name == "cookie" { "; " } else { ", " };
             let mut values = self.view.get_all(name).iter();
@@ -251,7 +262,7 @@ impl Serialize for Headers<'_> {
             }
             map.serialize_entry(name.as_str(), &text)?;
         }
-        for (name, value) in self.added {
+        for (name, value) in self.added.iter().chain(&self.forwarded.added) {
             map.serialize_entry(name, value)?;
         }
         map.end()
@@ -282,13 +293,18 @@ mod tests {
         headers
     }
 
-    fn view<'a>(headers: &'a HeaderMap, query: &'a str, body: &'a [u8]) -> RequestView<'a> {
+    fn view<'a>(
+        headers: &'a HeaderMap,
+        forwarded: &'a Forwarded<'a>,
+        query: &'a str,
+        body: &'a [u8],
+    ) -> RequestView<'a> {
         RequestView {
             method: &Method::PUT,
-            prefix: None,
             path: "/a/b%20c",
             query,
             headers,
+            forwarded,
             body,
             from: IpAddr::from([10, 0, 0, 9]),
         }
@@ -303,6 +319,7 @@ mod tests {
         let headers = headers();
         let event = json(&url_event(&view(
             &headers,
+            &Forwarded::default(),
             "a=1&b=%E4%BD%A0+x&a=2&c",
             b"{\"k\": 1}",
         )));
@@ -319,7 +336,12 @@ mod tests {
     #[test]
     fn binary_body_is_base64_encoded() {
         let headers = HeaderMap::new();
-        let event = json(&url_event(&view(&headers, "", &[0xff, 0])));
+        let event = json(&url_event(&view(
+            &headers,
+            &Forwarded::default(),
+            "",
+            &[0xff, 0],
+        )));
         assert_eq!(
             (&event["body"], &event["isBase64Encoded"]),
             (&json!("/wA="), &json!(true))
@@ -331,7 +353,8 @@ mod tests {
     fn api_event_matches_the_gateway_format() {
         let mut headers = headers();
         headers.insert("x-api-requestid", HeaderValue::from_static("forged"));
-        let view = view(&headers, "a=1&a=2", b"");
+        let forwarded = Forwarded::default();
+        let view = view(&headers, &forwarded, "a=1&a=2", b"");
         let mut matched = MatchedApi {
             api: GatewayApi {
                 service: TriggerName::service_id(0),

@@ -7,6 +7,7 @@ mod body;
 mod cors;
 mod event;
 mod failure;
+mod forwarded;
 mod lenient;
 mod prefix;
 mod reply;
@@ -39,6 +40,7 @@ use self::apigw::{ANY_ORIGIN, MatchedApi};
 use self::body::{connection, full_body};
 use self::event::{ApiContext, RequestView};
 pub(crate) use self::failure::UrlErrors;
+use self::forwarded::Forwarded;
 use self::prefix::Prefix;
 pub(crate) use self::router::{ListenerKind, UrlRouter};
 use crate::access::{Access, Transport};
@@ -509,10 +511,10 @@ fn event_of(
     let prefix = target.prefix(parts);
     let seen = RequestView {
         method: &parts.method,
-        prefix: prefix.as_ref().map(Prefix::as_seen),
         path: target.path.as_deref().unwrap_or(parts.uri.path()),
         query: parts.uri.query().unwrap_or_default(),
         headers: &parts.headers,
+        forwarded: &Forwarded::of(parts, prefix.as_ref().map(Prefix::as_seen)),
         body,
         from: caller(parts),
     };

@@ -104,11 +104,6 @@ impl<'a> Prefix<'a> {
     }
 }
 
-/// Returns whether a header names a prefix and does not come from a trusted proxy.
-pub(super) fn is_forged(parts: &Parts, name: &str) -> bool {
-    super::event::is_read_as(name, FORWARDED) && !(name == FORWARDED && is_through_proxy(parts))
-}
-
 fn is_through_proxy(parts: &Parts) -> bool {
     let peer = parts.extensions.get::<Peer>();
     peer.is_some_and(|peer| peer.through_proxy)

@@ -19,11 +19,12 @@ use tokio::sync::{Notify, watch};
 use worker::{InstanceSpec, Outgoing};
 
 use super::event::{self, REMOTE};
-use super::prefix::{self, Prefix};
+use super::forwarded::{Added, Forwarded};
+use super::prefix::Prefix;
 use super::{Refused, Target, Urls, caller};
 use crate::invoke::web::{IDLE_TIMEOUT, REPLY, ReplyBody, WebInvocation};
 use crate::invoke::{AcquireOptions, Invocation, Placement};
-use crate::traffic::{self, Peer};
+use crate::traffic::Peer;
 
 /// Bytes copied at a time.
 const BUFFER: usize = 16 << 10;
@@ -242,40 +243,33 @@ impl Sent<'_> {
             headers.insert(UPGRADE, upgrade.asked.clone());
             headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
         }
-        let peer = self.parts.extensions.get::<Peer>();
-        let hops = peer.map_or_else(String::new, |peer| {
-            traffic::forwarded(peer.through_proxy, peer.hop, &self.parts.headers)
-        });
+        let prefix = self.prefix.as_ref().map(Prefix::as_seen);
+        let forwarded = Forwarded::of(self.parts, prefix);
         let spec = self.spec;
         let function = &spec.function;
-        let mut added = vec![
-            ("x-scf-request-id", self.id.to_string()),
-            ("x-scf-memory", spec.memory.mb().to_string()),
-            ("x-scf-timeout", spec.timeout.as_secs().to_string()),
-            ("x-scf-version", spec.version.to_string()),
-            ("x-scf-name", function.name.to_string()),
-            ("x-scf-namespace", function.namespace.to_string()),
-            ("x-scf-region", self.region.to_owned()),
-            ("x-scf-appid", function.account.to_string()),
-            ("x-scf-uin", spec.platform.uin.clone()),
-            (REMOTE, caller(self.parts).to_string()),
-            ("x-forwarded-for", hops),
+        let added: [Added<'_>; 10] = [
+            ("x-scf-request-id", self.id.to_string().into()),
+            ("x-scf-memory", spec.memory.mb().to_string().into()),
+            ("x-scf-timeout", spec.timeout.as_secs().to_string().into()),
+            ("x-scf-version", spec.version.to_string().into()),
+            ("x-scf-name", function.name.to_string().into()),
+            ("x-scf-namespace", function.namespace.to_string().into()),
+            ("x-scf-region", self.region.into()),
+            ("x-scf-appid", function.account.to_string().into()),
+            ("x-scf-uin", spec.platform.uin.as_str().into()),
+            (REMOTE, caller(self.parts).to_string().into()),
         ];
-        let prefix = self.prefix.as_ref();
-        added.extend(prefix.map(|prefix| (prefix::FORWARDED, prefix.as_seen().to_owned())));
         let forged: Vec<_> = headers
             .keys()
-            .filter(|name| {
-                let name = name.as_str();
-                event::is_replaced(name, &added) || prefix::is_forged(self.parts, name)
-            })
+            .filter(|name| event::is_replaced(name.as_str(), &forwarded, &added))
             .cloned()
             .collect();
         for name in forged {
             headers.remove(name);
         }
-        for (name, value) in added {
-            if let Ok(value) = HeaderValue::try_from(value) {
+        for (name, value) in added.iter().chain(&forwarded.added) {
+            let name = *name;
+            if let Ok(value) = HeaderValue::try_from(value.as_ref()) {
                 headers.insert(HeaderName::from_static(name), value);
             }
         }

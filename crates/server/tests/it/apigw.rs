@@ -95,7 +95,8 @@ fn an_api_leads_to_its_function_with_the_gateway_s_event() {
             "headers": {
                 "host": format!("{service}-1250000000.ap-guangzhou.localhost"), "connection": "close", "content-length": "4",
                 "x-own": "a", "requestsource": "APIGW", "x-anonymous-consumer": "true", "x-api-requestid": id, "x-b3-traceid": id,
-                "x-qualifier": "$LATEST",
+                "x-qualifier": "$LATEST", "x-real-ip": "127.0.0.1", "x-forwarded-for": "127.0.0.1", "x-forwarded-proto": "http",
+                "x-forwarded-host": format!("{service}-1250000000.ap-guangzhou.localhost"), "x-forwarded-port": "80",
             },
             "pathParameters": {}, "queryString": {"x": ["1", "2"], "y": " "}, "queryStringParameters": {},
             "requestContext": {

@@ -17,6 +17,7 @@ mod disk;
 mod environment;
 mod events;
 mod fair;
+mod forwarded;
 mod hosts;
 mod isolation;
 mod judge;

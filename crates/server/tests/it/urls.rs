@@ -182,7 +182,8 @@ fn a_domain_leads_to_functions_by_its_paths_and_rewrites_them() {
         "httpMethod": "PUT", "path": "/a/b", "queryString": {"x": ["1", "2"], "y": " "}, "body": "{\"k\": \"\u{4f60}\"}",
         "headers": {
             "host": "API.example.com:80", "connection": "close", "content-length": "12", "x-own": "a, b", "cookie": "c=1",
-            "x-scf-remote-addr": "127.0.0.1",
+            "x-scf-remote-addr": "127.0.0.1", "x-real-ip": "127.0.0.1", "x-forwarded-for": "127.0.0.1",
+            "x-forwarded-proto": "http", "x-forwarded-host": "API.example.com:80", "x-forwarded-port": "80",
         },
     });
     assert_eq!(reply.json(), expected);
