@@ -123,7 +123,11 @@ impl Worker {
                 source: io::Error::other(ended.log),
             });
         }
-        blocking(move || move_compiled_files(result.path(), &from, &tree, bounds)).await
+        let into = tree.clone();
+        let moved =
+            blocking(move || move_compiled_files(result.path(), &from, &into, bounds)).await;
+        self.renew_private_tree(&tree);
+        moved
     }
 }
 

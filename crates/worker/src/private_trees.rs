@@ -68,6 +68,12 @@ impl PrivateTrees {
         self.lock().retain(|(owner, _), _| *owner != account);
     }
 
+    /// Evicts the overlays over a directory in which files were added. An overlay remembers names that it did not find,
+    /// so instances that share it would never see the new files.
+    pub(crate) fn renew(&self, directory: &Path) {
+        self.lock().retain(|(_, below), _| below != directory);
+    }
+
     fn find(&self, key: &Key, identity: (u64, u64)) -> Option<Arc<OwnedFd>> {
         let mut cached = self.lock();
         let one = cached.get_mut(key)?;

@@ -189,6 +189,11 @@ impl Worker {
         }
     }
 
+    /// Lets instances that start from now on see files that were added to a tree.
+    pub(crate) fn renew_private_tree(&self, tree: &Path) {
+        self.private_trees.renew(tree);
+    }
+
     /// Ends the zygotes of an account and all instances forked from them.
     pub fn forget(&self, account: AccountId) {
         self.private_trees.forget(account);

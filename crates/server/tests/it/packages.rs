@@ -268,6 +268,38 @@ fn code_is_compiled_once_when_it_is_published() {
     );
 }
 
+#[test]
+fn a_start_after_compilation_uses_compiled_code_whatever_started_before() {
+    let server = server();
+    let client = server.client();
+    let create = |name: &str, files: &[(&str, &str)]| {
+        client.ok(
+            "CreateFunction",
+            &json!({"FunctionName": name, "Runtime": "Python3.9", "Code": {"ZipFile": package(files)}}),
+        );
+    };
+    // The interpreter is running when the second function is called, so that its first start precedes the compilation.
+    create(
+        "first",
+        &[("index.py", "def main_handler(e, c):\n    return 1\n")],
+    );
+    client.answer("first", &json!({}));
+    let handler = "import os\nfrom pkg import deep\ndef main_handler(e, c):\n    return [os.path.exists(deep.__cached__)]\n";
+    create("fun", &[("index.py", handler), ("pkg/deep.py", "")]);
+    client.answer("fun", &json!({}));
+    let mut change = 0;
+    testkit::eventually("a new instance sees compiled code", || {
+        // The change replaces the instance.
+        change += 1;
+        let variables = [json!({"Key": "CHANGE", "Value": change.to_string()})];
+        client.ok(
+            "UpdateFunctionConfiguration",
+            &json!({"FunctionName": "fun", "Environment": {"Variables": variables}}),
+        );
+        client.answer("fun", &json!({}))[0] == true
+    });
+}
+
 /// What a build sees of the operator's, told by what it builds.
 #[test]
 fn a_build_sees_nothing_of_the_operators_environment() {
