@@ -66,6 +66,16 @@ pub(crate) struct Listener {
     pub(crate) tls: Option<Tls>,
 }
 
+impl Listener {
+    /// Returns a listener without TLS.
+    pub(crate) fn plain(listener: TcpListener) -> Self {
+        Self {
+            listener,
+            tls: None,
+        }
+    }
+}
+
 /// Serves connections until the sender of `stopped` is dropped, and then until the requests under way are answered.
 pub(crate) async fn serve<A, F, B>(
     listener: Listener,

@@ -6,7 +6,6 @@ mod header_case;
 mod listen;
 mod object_source;
 
-use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -20,7 +19,6 @@ pub(crate) use self::listen::{Callers, serve};
 pub(crate) use self::object_source::{ObjectReadError, ObjectSource};
 use crate::access::Access;
 use crate::config::{BucketSettings, ExternalStorage};
-use crate::listen::Listener;
 
 /// Directory of buckets in the data directory.
 const DIRECTORY: &str = "buckets";
@@ -38,14 +36,6 @@ pub(crate) enum BucketsError {
         "external storage: {0}; check --bucket-s3-endpoint, --bucket-s3-bucket and --bucket-s3-region"
     )]
     ExternalStorage(StoreError),
-}
-
-/// Bound listeners of the bucket server.
-#[derive(Debug)]
-pub(crate) struct BucketListeners {
-    pub(crate) plain: Listener,
-    pub(crate) address: SocketAddr,
-    pub(crate) secure: Option<Listener>,
 }
 
 /// Credentials of the external storage.

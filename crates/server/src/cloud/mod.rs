@@ -114,10 +114,7 @@ fn listeners(
     let names = CertificateNames::default();
     let tls = tls::open(&settings, &config.data, names, &config.region, domains)?;
     Ok(vec![
-        Listener {
-            listener: listen(http)?,
-            tls: None,
-        },
+        Listener::plain(listen(http)?),
         Listener {
             listener: listen(https)?,
             tls: Some(tls),

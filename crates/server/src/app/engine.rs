@@ -1,0 +1,230 @@
+//! The engine: everything that runs functions, without its callers.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use catalog::kv::SqliteKv;
+use model::{FunctionKind, Limits};
+use sandbox::network::{API_PORT, BUCKET_PORT, Network};
+use tokio::time::Instant;
+use tracing::warn;
+use worker::{PlatformInfo, Worker};
+
+use super::error::StartError;
+use super::listeners::Listeners;
+use super::parts::Parts;
+use super::settings;
+use super::stores::Stores;
+use crate::builds::Builds;
+use crate::claims::Claim;
+use crate::config::Config;
+use crate::driver::Driver;
+use crate::index_proxy::IndexProxy;
+use crate::invoke::Ingest;
+use crate::lifecycle::Lifecycle;
+use crate::network;
+use crate::provisioner::{CronClock, Provisioner};
+use crate::purge::{self, Purge};
+use crate::queue::Runner;
+use crate::triggers::{Relay, Timers};
+
+/// Maximum time to record the completion of events at shutdown.
+const DRAIN_RECORD_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The running engine.
+pub(super) struct Engine {
+    pub(super) limits: Arc<Limits>,
+    pub(super) worker: Arc<Worker>,
+    pub(super) driver: Driver,
+    pub(super) ingest: Ingest,
+    pub(super) builds: Builds,
+    pub(super) lifecycle: Lifecycle,
+    pub(super) provisioner: Provisioner,
+    pub(super) runner: Runner,
+    pub(super) purge: Purge,
+}
+
+impl Engine {
+    /// Starts the engine on a started worker. It runs queued events and due timers from then on.
+    pub(super) async fn start(
+        parts: &mut Parts,
+        config: &Config,
+        stores: &Stores,
+        worker: Arc<Worker>,
+        platform: PlatformInfo,
+        index: Option<IndexProxy>,
+    ) -> Result<Self, StartError> {
+        let limits = Arc::new(config.limits.clone());
+        let (catalog, packages) = (&stores.catalog, &stores.packages);
+        let settings = settings::driver(config, stores.access.clone(), platform);
+        let driver = Driver::start(worker.clone(), packages.clone(), settings);
+        let ingest = Ingest::new(
+            catalog.clone(),
+            driver.clone(),
+            stores.telemetry.clone(),
+            limits.clone(),
+            stores.queue.clone(),
+            stores.metrics.clone(),
+        );
+        let builds = Builds::new(
+            driver.clone(),
+            worker.clone(),
+            packages.clone(),
+            settings::builds(config, index),
+        );
+        let lifecycle = Lifecycle::start(
+            catalog.clone(),
+            driver.clone(),
+            worker.clone(),
+            packages.clone(),
+            builds.clone(),
+            limits.clone(),
+        );
+        let clock = CronClock {
+            zone: config.cron_zone.clone(),
+            weekday_zero: config.cron_weekday_zero,
+        };
+        let provisioner = Provisioner::start(catalog.clone(), driver.clone(), clock);
+        let runner = start_runner(parts, config, stores, &ingest, &driver).await?;
+        start_timers(parts, config, stores, &ingest).await?;
+        start_relay(parts, stores, &ingest);
+        let purge = start_purge(stores, &driver, &worker).await?;
+        Ok(Self {
+            limits,
+            worker,
+            driver,
+            ingest,
+            builds,
+            lifecycle,
+            provisioner,
+            runner,
+            purge,
+        })
+    }
+}
+
+/// Starts the worker, and the newest Python interpreter, which the first request most likely needs.
+pub(super) fn start_worker(
+    parts: &mut Parts,
+    config: &Config,
+    binary: PathBuf,
+    claim: &Claim,
+    network: Option<Network>,
+    authority: Option<sandbox::Authority>,
+) -> Result<Arc<Worker>, StartError> {
+    let settings = worker::Config {
+        authority,
+        ..settings::worker(config, binary, claim)?
+    };
+    let worker = Arc::new(Worker::new(settings, network)?);
+    let closing = worker.clone();
+    parts.add_blocking("worker", move || closing.close());
+    let Some(newest) = worker.interpreters().newest_python() else {
+        warn!("no Python was found; install python3, or set its path with --python");
+        return Ok(worker);
+    };
+    if let Err(error) = worker.prepare(config.account, FunctionKind::Event, newest, []) {
+        warn!(%error, "failed to pre-warm an interpreter; the first cold start takes longer");
+    }
+    Ok(worker)
+}
+
+/// Returns what functions are told about the installation.
+pub(super) fn platform(
+    config: &Config,
+    listeners: &Listeners,
+    trusts_authority: bool,
+) -> PlatformInfo {
+    let buckets = listeners.bucket_address;
+    PlatformInfo {
+        region: config.region.clone(),
+        uin: config.uin.to_string(),
+        endpoint: network::endpoint(config, listeners.address, API_PORT),
+        buckets: buckets.and_then(|address| network::endpoint(config, address, BUCKET_PORT)),
+        trusts_authority,
+    }
+}
+
+/// Starts the runner of queued events. It stops in two steps: nothing new starts and everything that runs may complete;
+/// then all completions are recorded.
+async fn start_runner(
+    parts: &mut Parts,
+    config: &Config,
+    stores: &Stores,
+    ingest: &Ingest,
+    driver: &Driver,
+) -> Result<Runner, StartError> {
+    let runner = Runner::start(
+        stores.queue.clone(),
+        ingest.clone(),
+        stores.catalog.clone(),
+        stores.metrics.clone(),
+        settings::events(config, stores.access.clone()),
+    )
+    .await?;
+    let recording = runner.clone();
+    parts.add("event completions", |_| async move {
+        if !recording.wait_idle(DRAIN_RECORD_TIMEOUT).await {
+            warn!(
+                "failed to record the completion of some events in time; they run again at the next start"
+            );
+        }
+    });
+    let (events, invocations) = (runner.clone(), driver.clone());
+    parts.add("invocations", |deadline| async move {
+        events.drain();
+        let within = deadline.saturating_duration_since(Instant::now());
+        if !invocations.drain(within).await {
+            warn!(
+                "some requests did not complete within the drain timeout; their instances are killed"
+            );
+        }
+    });
+    Ok(runner)
+}
+
+async fn start_timers(
+    parts: &mut Parts,
+    config: &Config,
+    stores: &Stores,
+    ingest: &Ingest,
+) -> Result<(), StartError> {
+    let journal = SqliteKv::open(&config.data.join("timers.sqlite"))?;
+    let timers = Timers::start(
+        stores.catalog.clone(),
+        ingest.clone(),
+        Arc::new(journal),
+        stores.metrics.clone(),
+        settings::timers(config),
+    )
+    .await?;
+    parts.add("timers", |_| timers.stop());
+    Ok(())
+}
+
+/// Starts the relay of the buckets' change notifications, if there are buckets.
+fn start_relay(parts: &mut Parts, stores: &Stores, ingest: &Ingest) {
+    if let Some(objects) = &stores.objects {
+        let relay = Relay::start(objects.outbox(), ingest.clone(), stores.metrics.clone());
+        parts.add("bucket triggers", |_| relay.stop());
+    }
+}
+
+async fn start_purge(
+    stores: &Stores,
+    driver: &Driver,
+    worker: &Arc<Worker>,
+) -> Result<Purge, StartError> {
+    let purge = Purge::start(purge::Stores {
+        catalog: stores.catalog.clone(),
+        driver: driver.clone(),
+        worker: worker.clone(),
+        queue: stores.queue.clone(),
+        telemetry: stores.telemetry.clone(),
+        logs: stores.logs.clone(),
+        packages: stores.packages.clone(),
+        objects: stores.objects.clone(),
+    });
+    Ok(purge.await?)
+}

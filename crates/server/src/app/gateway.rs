@@ -1,0 +1,104 @@
+//! Assembles the gateway, function URLs and the bucket server.
+
+use std::sync::Arc;
+
+use tokio::sync::Semaphore;
+
+use super::engine::Engine;
+use super::listeners::Listeners;
+use super::stores::Stores;
+use crate::buckets;
+use crate::config::Config;
+use crate::gateway::{self, Gateway, MetricsAccess, PACKAGE_MEMORY_BYTES, Prometheus};
+use crate::hosts::{ApiHosts, CertificateNames};
+use crate::ownership::{Dns, Ownership, watch as watch_domains};
+use crate::traffic::{FairSemaphore, TrafficRules};
+use crate::urls::{Addresses, UrlSettings, Urls};
+
+/// Assembles the gateway and function URLs, and starts to check who owns custom domains.
+pub(super) fn assemble(
+    config: &Config,
+    stores: Stores,
+    engine: Engine,
+    listeners: &Listeners,
+) -> (Arc<Gateway>, Arc<Urls>) {
+    let public_url = config.public_url.as_deref();
+    let addresses = Addresses::new(
+        &config.region,
+        &config.url_domain,
+        public_url,
+        listeners.address,
+    );
+    let addresses = Arc::new(addresses.with_paths(config.url_paths));
+    let hosts = Arc::new(api_hosts(config, listeners.certificate.clone()));
+    let ownership = Arc::new(Ownership::new(
+        config.domain_allow.clone(),
+        &stores.master,
+        Dns::new(&config.domain_resolvers),
+        config.domain_grace,
+    ));
+    tokio::spawn(watch_domains(
+        ownership.clone(),
+        stores.catalog.clone(),
+        config.domain_check,
+    ));
+    let settings = UrlSettings {
+        addresses: addresses.clone(),
+        hosts: hosts.clone(),
+        ownership: ownership.clone(),
+        errors: config.url_errors,
+    };
+    let urls = Arc::new(Urls::new(
+        settings,
+        engine.limits.clone(),
+        stores.catalog.clone(),
+        engine.ingest.clone(),
+        stores.access.clone(),
+    ));
+    let gateway = Gateway {
+        region: config.region.clone(),
+        weekday_zero: config.cron_weekday_zero,
+        public_url: config.public_url.clone(),
+        event_sources: config.event_sources.clone(),
+        monitoring: MetricsAccess {
+            token: config.metrics_token.clone(),
+            separate_listener: listeners.metrics.is_some(),
+        },
+        object_source: buckets::ObjectSource::new(stores.objects, config.region.clone()),
+        object_triggers: stores.object_triggers,
+        access: stores.access,
+        catalog: stores.catalog,
+        packages: stores.packages,
+        queue: stores.queue,
+        telemetry: stores.telemetry,
+        metrics: stores.metrics,
+        prometheus: Prometheus(stores.prometheus),
+        bounds: Arc::new(gateway::bounds(&engine.limits)),
+        limits: engine.limits,
+        ingest: engine.ingest,
+        runner: engine.runner,
+        driver: engine.driver,
+        provisioner: engine.provisioner,
+        worker: engine.worker,
+        lifecycle: engine.lifecycle,
+        builds: engine.builds,
+        purge: engine.purge,
+        addresses,
+        hosts,
+        ownership,
+        body_memory: FairSemaphore::new(TrafficRules::bodies(&config.traffic)),
+        package_memory: FairSemaphore::new(PACKAGE_MEMORY_BYTES),
+        forms: Semaphore::new(1),
+    };
+    (Arc::new(gateway), urls)
+}
+
+/// Returns the host names of this installation. They include the machine's name, which clients on its network use.
+fn api_hosts(config: &Config, certificate: CertificateNames) -> ApiHosts {
+    let machine = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let patterns = config.api_hosts.iter().cloned();
+    let patterns: Vec<_> = patterns.chain(machine.trim().parse()).collect();
+    let buckets = config.buckets.iter().flat_map(|buckets| &buckets.domains);
+    let zones = buckets.chain([&config.url_domain]).map(String::as_str);
+    ApiHosts::new(&patterns, config.public_url.as_deref(), zones, certificate)
+}

@@ -1,0 +1,144 @@
+//! The settings of the parts, from the configuration.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use dispatch::events::{QueueLimits, RetryPolicy};
+use dispatch::schedule::ScheduleConfig;
+use worker::{InstallSettings, Interpreters, PlatformInfo};
+
+use super::error::StartError;
+use super::host::max_instances_by_open_files;
+use crate::access::Access;
+use crate::builds::BuildSettings;
+use crate::claims::Claim;
+use crate::config::Config;
+use crate::driver;
+use crate::index_proxy::IndexProxy;
+use crate::queue::{self, Budget};
+use crate::triggers::TimerSettings;
+
+/// How long a pool waits for memory before pools that hold more yield some.
+const YIELD_AFTER: Duration = Duration::from_millis(500);
+const START_ATTEMPTS: u8 = 3;
+/// Queued events per function that are prefetched into memory.
+const EVENT_WINDOW: usize = 512;
+/// Queued events per function that wait for an instance at a time, besides synchronous calls.
+const EVENTS_QUEUED: u32 = 16;
+/// Maximum number of concurrently running events per function.
+const EVENTS_RUNNING: usize = 4096;
+/// Retention of completed events. Source: SCF's page on the status of asynchronous events.
+const EVENT_HISTORY: Duration = Duration::from_secs(3 * 86_400);
+
+pub(super) fn worker(
+    config: &Config,
+    virga: PathBuf,
+    claim: &Claim,
+) -> Result<worker::Config, StartError> {
+    let (uid_base, uid_count) = claim.users;
+    let directory = config.data.join("run");
+    // Roots are bind-mounted from here, so the path must be absolute.
+    let step = "create the run directory";
+    std::fs::create_dir_all(&directory).map_err(StartError::io(step))?;
+    let step = "resolve the run directory";
+    let directory = directory.canonicalize().map_err(StartError::io(step))?;
+    Ok(worker::Config {
+        directory,
+        virga,
+        cgroup: claim.cgroup.clone(),
+        claim: claim.for_warden(),
+        interpreters: Interpreters::find(&config.python, &config.node, config.runtime_fallback),
+        uid_base,
+        uid_count: uid_count.min(max_instances_by_open_files()),
+        blanks: config.prewarm,
+        renewal: config.renewal,
+        limits: config.limits.clone(),
+        isolation: config.isolation,
+        authority: None,
+        tmp_total_bytes: config.tmp_total_mb.map(|mb| mb << 20),
+    })
+}
+
+pub(super) fn driver(config: &Config, access: Access, platform: PlatformInfo) -> driver::Settings {
+    driver::Settings {
+        dispatch: dispatch::Config {
+            account_mb: config.limits.concurrency_mb.into(),
+            node_mb: config.node_memory_mb,
+            headroom_mb: config.headroom_mb,
+            first_mb: config.first_mb,
+            max_starting: config.max_starting,
+            max_waiting: config.max_waiting,
+            max_start_attempts: START_ATTEMPTS,
+            brief_at_once: config.short_request_concurrency,
+            starts_per_minute: config.limits.scale_out_per_minute,
+            yield_after: YIELD_AFTER.as_micros() as u64,
+        },
+        keep_alive: config.keep_alive,
+        freeze_after: config.freeze_after,
+        wait: config.wait,
+        platform: Arc::new(platform),
+        call_chains: access.call_chains().clone(),
+        access,
+        role_session: config.role_session,
+    }
+}
+
+pub(super) fn event_budget(config: &Config) -> Budget {
+    Budget {
+        bytes: config.event_store_bytes,
+        history: EVENT_HISTORY,
+        history_events: config.event_history,
+        usage: config.usage_retention,
+    }
+}
+
+pub(super) fn timers(config: &Config) -> TimerSettings {
+    TimerSettings {
+        terms: ScheduleConfig {
+            zone: config.cron_zone.clone(),
+            missed: config.timer_missed,
+            grace: config.timer_grace.as_secs() as i64,
+        },
+        weekday_zero: config.cron_weekday_zero,
+    }
+}
+
+pub(super) fn events(config: &Config, access: Access) -> queue::Settings {
+    let microseconds = |time: Duration| time.as_micros() as u64;
+    queue::Settings {
+        pacing: QueueLimits {
+            window: EVENT_WINDOW,
+            waiting: EVENTS_QUEUED,
+            in_progress: EVENTS_RUNNING,
+            pause: microseconds(config.event_throttled),
+        },
+        policy: RetryPolicy {
+            retries: config.limits.retry_num_max,
+            ttl: u64::from(config.limits.msg_ttl_max_s) * 1_000_000,
+            after_user_fault: microseconds(config.event_retry),
+            after_system_fault: microseconds(config.event_backoff),
+            max_delay: microseconds(config.event_backoff_max),
+        },
+        wait: config.wait.max(config.event_throttled),
+        max_depth: config.max_depth,
+        limits: Arc::new(config.limits.clone()),
+        access,
+        endpoints: config.dead_letter_endpoints.clone(),
+    }
+}
+
+pub(super) fn builds(config: &Config, index: Option<IndexProxy>) -> BuildSettings {
+    let install = InstallSettings {
+        timeout: config.install_timeout,
+        index: config.install_index.as_ref().map(|index| index.url.clone()),
+        registry: config.install_registry.clone(),
+        directories: config.install_directories.clone(),
+        host_network: config.install_on_host_network,
+    };
+    BuildSettings {
+        install,
+        index,
+        memory_mb: config.install_memory_mb,
+    }
+}

@@ -1,0 +1,158 @@
+//! The stores in the data directory, and what answers from them alone.
+
+use std::sync::Arc;
+
+use bucket::store::Store as Objects;
+use catalog::kv::{Kv, SqliteKv};
+use catalog::{Catalog, MasterKeys};
+use metrics_exporter_prometheus::PrometheusHandle;
+use model::Account;
+use tracing::warn;
+use worker::PackageStore;
+
+use super::error::StartError;
+use super::parts::Parts;
+use super::settings;
+use crate::access::{self, Access, AccessRules, Nonces, Operator, master};
+use crate::buckets;
+use crate::clock;
+use crate::config::Config;
+use crate::credentials::Credentials;
+use crate::queue::{Queue, SqliteQueue};
+use crate::telemetry::{self, LogStore, LogStoreSettings, Metrics, Telemetry};
+use crate::triggers::ObjectTriggers;
+
+/// The open stores.
+pub(super) struct Stores {
+    pub(super) master: MasterKeys,
+    pub(super) catalog: Catalog,
+    pub(super) access: Access,
+    pub(super) packages: PackageStore,
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) prometheus: PrometheusHandle,
+    pub(super) logs: LogStore,
+    pub(super) telemetry: Telemetry,
+    pub(super) queue: Arc<dyn Queue>,
+    pub(super) object_triggers: ObjectTriggers,
+    /// `None` if buckets are disabled.
+    pub(super) objects: Option<Objects>,
+}
+
+impl Stores {
+    /// Opens all stores.
+    pub(super) async fn open(
+        parts: &mut Parts,
+        config: &Config,
+        credentials: Credentials,
+    ) -> Result<Self, StartError> {
+        let data = &config.data;
+        let kv: Arc<dyn Kv> = Arc::new(SqliteKv::open(&data.join("catalog.sqlite"))?);
+        let master = master::load(data, &*kv).await?;
+        let kv = master::unseal(data, kv, &master).await?;
+        let catalog = Catalog::open_bounded(Arc::new(kv), config.limits.catalog_bytes).await?;
+        let account = access::operator_account(config.account, config.uin)?;
+        let operator = Operator {
+            account: account.clone(),
+            credentials,
+        };
+        let access = open_access(config, operator, catalog.clone(), &master)?;
+        let packages = PackageStore::open(&data.join("code"), &config.limits)?;
+        let (metrics, prometheus) =
+            telemetry::install_metrics().map_err(|e| StartError::Metrics(e.to_string()))?;
+        tokio::spawn(telemetry::run_metrics_upkeep(prometheus.clone()));
+        let metrics = Arc::new(metrics);
+        let (logs, telemetry) = open_logs(parts, config, metrics.clone())?;
+        let queue = open_queue(parts, config)?;
+        let object_triggers = ObjectTriggers::new(catalog.clone(), config.region.clone());
+        let objects = open_objects(parts, config, &object_triggers)?;
+        let stores = Self {
+            master,
+            catalog,
+            access,
+            packages,
+            metrics,
+            prometheus,
+            logs,
+            telemetry,
+            queue,
+            object_triggers,
+            objects,
+        };
+        stores.reconcile_id_counters(&account).await?;
+        Ok(stores)
+    }
+
+    /// Raises the account id counters above each id in any store. An id is never reused, even if an older virga or a backup
+    /// left data of a deleted account.
+    async fn reconcile_id_counters(&self, operator: &Account) -> Result<(), StartError> {
+        let objects = self.objects.as_ref().map_or(0, Objects::highest_account);
+        let highest = self.logs.highest_account()?;
+        let highest = highest
+            .max(self.queue.highest_account().await?)
+            .max(objects);
+        self.catalog
+            .reconcile_id_counters(operator, highest)
+            .await?;
+        Ok(())
+    }
+}
+
+fn open_access(
+    config: &Config,
+    operator: Operator,
+    catalog: Catalog,
+    master: &MasterKeys,
+) -> Result<Access, StartError> {
+    let rules = AccessRules {
+        region: config.region.clone(),
+        rates: config.rate_limits.clone(),
+        failures: config.auth_failures,
+        signatures: config.signatures,
+    };
+    let nonces = Nonces::open(&config.data.join("nonces"), clock::now_ms() / 1000)
+        .map_err(StartError::io("open the list of used nonces"))?;
+    Ok(Access::new(catalog, operator, rules, master, nonces))
+}
+
+fn open_logs(
+    parts: &mut Parts,
+    config: &Config,
+    metrics: Arc<Metrics>,
+) -> Result<(LogStore, Telemetry), StartError> {
+    let settings = LogStoreSettings {
+        retention: config.log_retention,
+        max_bytes: config.log_store_bytes,
+    };
+    let logs = LogStore::open(&config.data.join("logs.sqlite"), settings)?;
+    let telemetry =
+        Telemetry::start(logs.clone(), metrics).map_err(StartError::io("start the log writer"))?;
+    let writer = telemetry.clone();
+    parts.add_blocking("log writer", move || writer.flush());
+    Ok((logs, telemetry))
+}
+
+fn open_queue(parts: &mut Parts, config: &Config) -> Result<Arc<dyn Queue>, StartError> {
+    let path = config.data.join("events.sqlite");
+    let queue: Arc<dyn Queue> = Arc::new(SqliteQueue::open(&path, settings::event_budget(config))?);
+    let ledger = queue.clone();
+    parts.add("usage ledger", |_| async move {
+        if let Err(error) = ledger.flush().await {
+            warn!(%error, "failed to write the last entries of the usage ledger; they are lost");
+        }
+    });
+    Ok(queue)
+}
+
+fn open_objects(
+    parts: &mut Parts,
+    config: &Config,
+    triggers: &ObjectTriggers,
+) -> Result<Option<Objects>, StartError> {
+    let Some(settings) = &config.buckets else {
+        return Ok(None);
+    };
+    let objects = buckets::open(&config.data, settings, Arc::new(triggers.clone()))?;
+    let closing = objects.clone();
+    parts.add("buckets", |_| async move { closing.close().await });
+    Ok(Some(objects))
+}
