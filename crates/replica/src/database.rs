@@ -1,0 +1,246 @@
+//! A machine's database, and what every replica keeps in it: the position and time of the last record, and the writers' windows.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use rusqlite::{Connection, OptionalExtension, Transaction, params};
+use thiserror::Error;
+
+use crate::log::{Entry, LogIdentity, Position};
+use crate::machine::{Apply, Machine, Time};
+use crate::record::{Header, Record, RecordError, WriterId};
+use crate::window::Window;
+
+const TABLES: &str = "
+    CREATE TABLE IF NOT EXISTS replica (
+        id INTEGER PRIMARY KEY CHECK (id = 0),
+        position INTEGER NOT NULL,
+        time INTEGER NOT NULL,
+        log TEXT
+    );
+    INSERT OR IGNORE INTO replica VALUES (0, 0, 0, NULL);
+    CREATE TABLE IF NOT EXISTS replica_writer (
+        writer BLOB PRIMARY KEY,
+        window BLOB NOT NULL,
+        seen INTEGER NOT NULL
+    ) WITHOUT ROWID;
+";
+
+/// How long a writer's window is kept after its last record, in the log's time. A duplicate that is still later would be applied again.
+const WRITER_KEPT: Duration = Duration::from_hours(7 * 24);
+
+/// A machine with its tables.
+#[derive(Debug)]
+pub struct Database<M> {
+    connection: Connection,
+    machine: M,
+    state: State,
+    /// The windows of the writers that were seen since the database was opened.
+    windows: HashMap<WriterId, Window>,
+    /// The `synchronous` level set last: true for FULL.
+    full: Option<bool>,
+}
+
+/// The row of `replica`.
+#[derive(Clone, Debug)]
+struct State {
+    position: Position,
+    time: Time,
+    log: Option<LogIdentity>,
+}
+
+/// A record of a log that was applied.
+pub(crate) struct Applied<O> {
+    pub(crate) header: Header,
+    /// The commands' outputs; none for a duplicate.
+    pub(crate) outputs: Option<Vec<O>>,
+}
+
+/// Why a record is not applied.
+#[derive(Debug, Error)]
+pub enum DatabaseError {
+    /// The disk or the database failed; nothing of the record is applied.
+    #[error("the database failed: {0}")]
+    Environment(#[from] rusqlite::Error),
+    /// The record cannot be read.
+    #[error(transparent)]
+    Record(#[from] RecordError),
+}
+
+impl<M: Machine> Database<M> {
+    /// Opens a machine's tables over a connection, and migrates them.
+    ///
+    /// # Errors
+    /// Fails if the database does.
+    pub fn open(mut connection: Connection, mut machine: M) -> rusqlite::Result<Self> {
+        connection.pragma_update(None, "journal_mode", "WAL")?;
+        connection.execute_batch(TABLES)?;
+        machine.open(&mut connection)?;
+        let state = connection.query_row("SELECT position, time, log FROM replica", [], |row| {
+            Ok(State {
+                position: Position(row.get::<_, i64>(0)? as u64),
+                time: Time(row.get::<_, i64>(1)? as u64),
+                log: row.get::<_, Option<String>>(2)?.map(LogIdentity),
+            })
+        })?;
+        Ok(Self {
+            connection,
+            machine,
+            state,
+            windows: HashMap::new(),
+            full: None,
+        })
+    }
+
+    /// Returns the position of the last record applied.
+    pub fn position(&self) -> Position {
+        self.state.position
+    }
+
+    /// Returns the identity of the log that was applied; none for an embedded database, or before the first record.
+    pub fn log(&self) -> Option<&LogIdentity> {
+        self.state.log.as_ref()
+    }
+
+    /// Returns the machine.
+    pub fn machine(&self) -> &M {
+        &self.machine
+    }
+
+    /// Returns the connection, to read.
+    pub fn connection(&self) -> &Connection {
+        &self.connection
+    }
+
+    /// Applies commands as one record of this process's own, and syncs it if asked to.
+    pub(crate) fn apply_own<'c>(
+        &mut self,
+        now: Time,
+        commands: impl IntoIterator<Item = &'c M::Command>,
+        sync: bool,
+    ) -> rusqlite::Result<Vec<M::Output>>
+    where
+        M::Command: 'c,
+    {
+        self.sync_commits(sync)?;
+        let next = State {
+            position: Position(self.state.position.0 + 1),
+            time: self.state.time.max(now),
+            log: None,
+        };
+        self.apply(next, commands, |_| Ok(()))
+    }
+
+    /// Applies a log's next record, unless it is a duplicate.
+    pub(crate) fn apply_entry(
+        &mut self,
+        log: &LogIdentity,
+        entry: Entry,
+    ) -> Result<Applied<M::Output>, DatabaseError> {
+        let Record { header, commands } = Record::decode(entry.record)?;
+        let commands = commands.iter().map(|bytes| M::decode(bytes));
+        let commands: Vec<_> = commands.collect::<Result<_, _>>().map_err(|reason| {
+            let Header { writer, number, .. } = header;
+            RecordError::Command {
+                writer,
+                number,
+                reason,
+            }
+        })?;
+        // The log has it all: a commit that a power loss undoes is applied again.
+        self.sync_commits(false)?;
+        let next = State {
+            position: entry.position,
+            time: self.state.time.max(header.time.min(entry.stored)),
+            log: Some(log.clone()),
+        };
+        let mut window = self.window(header.writer)?;
+        let known = window.is_some();
+        let window_after = window.get_or_insert_default();
+        let first = window_after.admit(header.number, header.floor);
+        let seen = next.time;
+        let commands = if first { commands.as_slice() } else { &[] };
+        let outputs = self.apply(next, commands, |transaction| {
+            store_window(transaction, header.writer, window_after, seen, known)
+        })?;
+        self.windows
+            .extend(window.map(|window| (header.writer, window)));
+        let outputs = first.then_some(outputs);
+        Ok(Applied { header, outputs })
+    }
+
+    fn apply<'c>(
+        &mut self,
+        next: State,
+        commands: impl IntoIterator<Item = &'c M::Command>,
+        also: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<()>,
+    ) -> rusqlite::Result<Vec<M::Output>>
+    where
+        M::Command: 'c,
+    {
+        let transaction = self.connection.transaction()?;
+        let record = Apply {
+            transaction: &transaction,
+            position: next.position,
+            time: next.time,
+        };
+        let mut changes = M::Changes::default();
+        let outputs = commands
+            .into_iter()
+            .map(|command| self.machine.apply(&record, command, &mut changes))
+            .collect::<rusqlite::Result<Vec<_>>>()?;
+        also(&transaction)?;
+        transaction
+            .prepare_cached("UPDATE replica SET position = ?, time = ?, log = ?")?
+            .execute(params![
+                next.position.0 as i64,
+                next.time.0 as i64,
+                next.log.as_ref().map(|log| &log.0)
+            ])?;
+        transaction.commit()?;
+        self.state = next;
+        self.machine.committed(changes);
+        Ok(outputs)
+    }
+
+    fn window(&self, writer: WriterId) -> rusqlite::Result<Option<Window>> {
+        if let Some(window) = self.windows.get(&writer) {
+            return Ok(Some(window.clone()));
+        }
+        let stored: Option<Vec<u8>> = self
+            .connection
+            .prepare_cached("SELECT window FROM replica_writer WHERE writer = ?")?
+            .query_row([writer.0], |row| row.get(0))
+            .optional()?;
+        Ok(stored.as_deref().and_then(Window::decode))
+    }
+
+    /// Sets whether a commit is on stable storage when it returns.
+    fn sync_commits(&mut self, sync: bool) -> rusqlite::Result<()> {
+        if self.full != Some(sync) {
+            let level = if sync { "FULL" } else { "NORMAL" };
+            self.connection.pragma_update(None, "synchronous", level)?;
+            self.full = Some(sync);
+        }
+        Ok(())
+    }
+}
+
+fn store_window(
+    transaction: &Transaction<'_>,
+    writer: WriterId,
+    window: &Window,
+    seen: Time,
+    known: bool,
+) -> rusqlite::Result<()> {
+    if !known {
+        let expired = seen.0.saturating_sub(WRITER_KEPT.as_micros() as u64);
+        transaction
+            .prepare_cached("DELETE FROM replica_writer WHERE seen < ?")?
+            .execute([expired as i64])?;
+    }
+    transaction
+        .prepare_cached("INSERT OR REPLACE INTO replica_writer VALUES (?, ?, ?)")?
+        .execute(params![writer.0, window.encode(), seen.0 as i64])?;
+    Ok(())
+}

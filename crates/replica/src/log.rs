@@ -1,0 +1,91 @@
+//! What a log is.
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures_util::stream::BoxStream;
+use thiserror::Error;
+
+use crate::machine::Time;
+
+/// The position of a record in its log. Positions grow; they need not be consecutive. 0 is before the first record.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Position(pub u64);
+
+/// What distinguishes a log from another one under the same name, for example one that was made anew after its loss.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogIdentity(pub String);
+
+/// A record as the log has it.
+#[derive(Clone, Debug)]
+pub struct Entry {
+    /// The position.
+    pub position: Position,
+    /// When the log stored it, by the log's clock.
+    pub stored: Time,
+    /// The record.
+    pub record: Bytes,
+}
+
+/// A durable, totally ordered sequence of records.
+///
+/// Several writers append and several readers follow. What [`follow`](Self::follow) yields is durable and is never taken back.
+#[async_trait]
+pub trait Log: Send + Sync + 'static {
+    /// Appends a record and returns its position once it is durable.
+    ///
+    /// # Errors
+    /// [`AppendError::Refused`] if the record is certainly not stored; [`AppendError::Unknown`] if it may be, or may be later.
+    async fn append(&self, record: Bytes) -> Result<Position, AppendError>;
+
+    /// Returns the records behind a position, in order, and waits for further ones. The stream ends or fails when the reader has to
+    /// follow again from where it is.
+    async fn follow(
+        &self,
+        after: Position,
+    ) -> Result<BoxStream<'static, Result<Entry, LogError>>, LogError>;
+
+    /// Drops the records before a position.
+    ///
+    /// # Errors
+    /// Fails if the log cannot be reached; the records may then be gone or not.
+    async fn trim(&self, before: Position) -> Result<(), LogError>;
+
+    /// Returns the position of the last record.
+    ///
+    /// # Errors
+    /// Fails if the log cannot be reached.
+    async fn latest(&self) -> Result<Position, LogError>;
+
+    /// Returns the log's identity.
+    ///
+    /// # Errors
+    /// Fails if the log cannot be reached.
+    async fn identity(&self) -> Result<LogIdentity, LogError>;
+}
+
+/// Why an append has no position.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+pub enum AppendError {
+    /// The log refused the record, for example because it is full. The record is not stored.
+    #[error("the log refused a record: {0}")]
+    Refused(String),
+    /// No answer came. The record may be stored, now or later.
+    #[error("the log did not answer an append: {0}")]
+    Unknown(String),
+}
+
+/// Why a log cannot be read.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+pub enum LogError {
+    /// The log cannot be reached; trying again helps.
+    #[error("the log cannot be reached: {0}")]
+    Unavailable(String),
+    /// Records behind the position were trimmed; the reader needs a snapshot.
+    #[error("the log begins at {first:?}, behind {after:?}: its records before were trimmed")]
+    Trimmed {
+        /// The position asked for.
+        after: Position,
+        /// The first record that is still there.
+        first: Position,
+    },
+}

@@ -1,0 +1,100 @@
+//! What a state machine is.
+
+use std::fmt;
+
+use rusqlite::{Connection, Transaction};
+
+use crate::log::Position;
+
+/// Microseconds since the Unix epoch.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Time(pub u64);
+
+/// The clock of the process that submits commands.
+pub trait Clock: Send + Sync + 'static {
+    /// Returns the current time.
+    fn now(&self) -> Time;
+}
+
+impl<F: Fn() -> Time + Send + Sync + 'static> Clock for F {
+    fn now(&self) -> Time {
+        self()
+    }
+}
+
+/// A deterministic state machine whose state is tables of one SQLite database.
+///
+/// [`apply`](Self::apply) reads the command, the machine's own tables and what [`Apply`] carries, and nothing else: no clock, no
+/// configuration, no randomness, no iteration order of a hash map. Whatever a command depends on (a limit, an id, the time of its
+/// submission) is in the command, and whatever must hold for it is checked there and answered in its output.
+pub trait Machine: Send + 'static {
+    /// A change of the state.
+    type Command: Send + 'static;
+    /// The answer to a command.
+    type Output: Send + 'static;
+    /// Changes of the machine's memory that a record makes, such as entries of a cache or events to announce.
+    type Changes: Default + Send;
+
+    /// Creates or migrates the tables.
+    ///
+    /// # Errors
+    /// Fails if the database does.
+    fn open(&mut self, connection: &mut Connection) -> rusqlite::Result<()>;
+
+    /// Applies a command within a record's transaction.
+    ///
+    /// # Errors
+    /// An error of the environment alone (disk full, database busy): it rolls the whole record back. A command that cannot be done is an
+    /// output.
+    fn apply(
+        &self,
+        record: &Apply<'_>,
+        command: &Self::Command,
+        changes: &mut Self::Changes,
+    ) -> rusqlite::Result<Self::Output>;
+
+    /// Takes over the changes of a record after its commit. They are dropped if the record is rolled back.
+    fn committed(&mut self, changes: Self::Changes);
+
+    /// Returns whether the submitter waits until the command is on stable storage.
+    fn durability(_command: &Self::Command) -> Durability {
+        Durability::Sync
+    }
+
+    /// Appends the stored form of a command.
+    fn encode(command: &Self::Command, bytes: &mut Vec<u8>);
+
+    /// Reads the stored form of a command.
+    ///
+    /// # Errors
+    /// Fails with the reason if this version of the machine cannot read it. The replica then stops instead of skipping it.
+    fn decode(bytes: &[u8]) -> Result<Self::Command, String>;
+}
+
+/// A record that is being applied.
+pub struct Apply<'a> {
+    /// The transaction, which holds the whole record.
+    pub transaction: &'a Transaction<'a>,
+    /// The record's position in its log.
+    pub position: Position,
+    /// The record's time, which never goes back within a log.
+    pub time: Time,
+}
+
+impl fmt::Debug for Apply<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Apply")
+            .field("position", &self.position)
+            .field("time", &self.time)
+            .finish_non_exhaustive()
+    }
+}
+
+/// When a command must be on stable storage.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Durability {
+    /// Before its output is returned.
+    Sync,
+    /// With a later record; nobody waits for it.
+    Later,
+}

@@ -1,0 +1,193 @@
+//! The bytes of a record: a header, and the commands of a batch.
+
+use std::fmt;
+
+use bytes::{Buf, BufMut, Bytes};
+use thiserror::Error;
+
+use crate::machine::Time;
+
+/// Maximum size of a record (bytes). NATS takes messages of 1 MB unless it is configured otherwise.
+pub const MAX_RECORD: usize = 512 * 1024;
+
+/// The version of this format.
+const FORMAT: u8 = 1;
+/// Bytes of a header.
+const HEADER: usize = 1 + 16 + 8 + 8 + 8;
+
+/// A process that appends records: random, made anew at each start.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct WriterId(pub [u8; 16]);
+
+impl WriterId {
+    /// Draws one.
+    ///
+    /// # Errors
+    /// Fails if the system has no random numbers.
+    pub fn random() -> Result<Self, getrandom::Error> {
+        let mut bytes = [0; 16];
+        getrandom::fill(&mut bytes)?;
+        Ok(Self(bytes))
+    }
+}
+
+impl fmt::Debug for WriterId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+/// What is said about a batch of commands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Header {
+    /// The writer.
+    pub writer: WriterId,
+    /// The record's number, consecutive for its writer, from 1.
+    pub number: u64,
+    /// The lowest number that the writer waited for when it made this record.
+    pub floor: u64,
+    /// The writer's clock.
+    pub time: Time,
+}
+
+/// A record as it was read.
+#[derive(Clone, Debug)]
+pub struct Record {
+    /// The header.
+    pub header: Header,
+    /// The stored forms of the commands.
+    pub commands: Vec<Bytes>,
+}
+
+impl Record {
+    /// Returns the bytes of a record with some commands.
+    pub fn encode(header: &Header, commands: &[Vec<u8>]) -> Bytes {
+        let size = HEADER
+            + commands
+                .iter()
+                .map(|command| framed(command.len()))
+                .sum::<usize>();
+        let mut bytes = Vec::with_capacity(size);
+        bytes.put_u8(FORMAT);
+        bytes.put_slice(&header.writer.0);
+        bytes.put_u64_le(header.number);
+        bytes.put_u64_le(header.floor);
+        bytes.put_u64_le(header.time.0);
+        for command in commands {
+            bytes.put_u32_le(command.len() as u32);
+            bytes.put_slice(command);
+        }
+        bytes.into()
+    }
+
+    /// Reads a record.
+    ///
+    /// # Errors
+    /// Fails if the bytes are no record, or one of a later format.
+    pub fn decode(mut bytes: Bytes) -> Result<Self, RecordError> {
+        let format = *bytes.first().ok_or(RecordError::Truncated)?;
+        if format != FORMAT {
+            return Err(RecordError::Format(format));
+        }
+        if bytes.len() < HEADER {
+            return Err(RecordError::Truncated);
+        }
+        bytes.advance(1);
+        let mut writer = [0; 16];
+        bytes.copy_to_slice(&mut writer);
+        let header = Header {
+            writer: WriterId(writer),
+            number: bytes.get_u64_le(),
+            floor: bytes.get_u64_le(),
+            time: Time(bytes.get_u64_le()),
+        };
+        let mut commands = Vec::new();
+        while bytes.has_remaining() {
+            let length = bytes.try_get_u32_le().map_err(|_| RecordError::Truncated)? as usize;
+            if bytes.len() < length {
+                return Err(RecordError::Truncated);
+            }
+            commands.push(bytes.split_to(length));
+        }
+        Ok(Self { header, commands })
+    }
+}
+
+/// Returns the bytes that a command takes in a record.
+pub(crate) fn framed(command: usize) -> usize {
+    command + 4
+}
+
+/// Returns the bytes that are there for commands in a record.
+pub(crate) const fn capacity() -> usize {
+    MAX_RECORD - HEADER
+}
+
+/// Why bytes are not a record.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+pub enum RecordError {
+    /// They end too early.
+    #[error("a record is cut short")]
+    Truncated,
+    /// The record was written by a later version.
+    #[error(
+        "a record has format {0}, which this version does not read (it reads {FORMAT}); update this node"
+    )]
+    Format(u8),
+    /// The machine cannot read a command.
+    #[error("a command of record {number} of writer {writer:?} cannot be read: {reason}")]
+    Command {
+        /// The writer.
+        writer: WriterId,
+        /// The record's number.
+        number: u64,
+        /// Why.
+        reason: String,
+    },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn header() -> Header {
+        Header {
+            writer: WriterId([7; 16]),
+            number: 3,
+            floor: 2,
+            time: Time(5),
+        }
+    }
+
+    #[test]
+    fn a_record_is_read_as_it_was_written() {
+        let commands = [b"one".to_vec(), Vec::new(), vec![0; 100_000]];
+        let bytes = Record::encode(&header(), &commands);
+        assert_eq!(
+            bytes.len(),
+            HEADER
+                + commands
+                    .iter()
+                    .map(|command| framed(command.len()))
+                    .sum::<usize>()
+        );
+        let record = Record::decode(bytes).unwrap();
+        assert_eq!(record.header, header());
+        assert_eq!(record.commands, commands);
+    }
+
+    #[test]
+    fn every_cut_of_a_record_is_refused_or_a_record_of_fewer_commands() {
+        let commands = [b"one".to_vec(), b"three".to_vec()];
+        let bytes = Record::encode(&header(), &commands);
+        let ends = [HEADER, HEADER + framed(3), bytes.len()];
+        for length in 0..=bytes.len() {
+            let read = Record::decode(bytes.slice(..length));
+            assert_eq!(read.is_ok(), ends.contains(&length), "cut to {length}");
+        }
+        assert_eq!(
+            Record::decode(Bytes::from_static(&[9, 0])).unwrap_err(),
+            RecordError::Format(9)
+        );
+    }
+}

@@ -1,0 +1,9 @@
+//! One suite over every way to run a machine.
+#![expect(clippy::unwrap_used, reason = "a panic fails the test")]
+
+mod bank;
+mod embedded;
+mod faults;
+mod limits;
+mod snapshots;
+mod world;
