@@ -147,8 +147,8 @@ impl<M: Machine, L: Log, C: Clock> Appender<M, L, C> {
     /// Returns the next record to append: at once if no append is under way, and beside others only a full one.
     fn next_record(&mut self, under_way: usize) -> Option<(u64, Bytes)> {
         let full = self.queued_bytes >= record::capacity() || self.queue.len() >= self.limits.batch;
-        let floor = self.unanswered.first().copied().unwrap_or(self.next);
-        let allowed = under_way < self.limits.appends && self.next < floor + WINDOW;
+        let base = self.unanswered.first().copied().unwrap_or(self.next);
+        let allowed = under_way < self.limits.appends && self.next < base + WINDOW;
         if self.queue.is_empty() || !allowed || (under_way > 0 && !full) {
             return None;
         }
@@ -166,7 +166,7 @@ impl<M: Machine, L: Log, C: Clock> Appender<M, L, C> {
         let header = Header {
             writer: self.writer,
             number: self.next,
-            floor,
+            base,
             time: self.clock.now(),
         };
         let number = self.next;

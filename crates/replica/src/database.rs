@@ -157,7 +157,7 @@ impl<M: Machine> Database<M> {
         let mut window = self.window(header.writer)?;
         let known = window.is_some();
         let window_after = window.get_or_insert_default();
-        let first = window_after.admit(header.number, header.floor);
+        let first = window_after.admit(header.number, header.base);
         let seen = next.time;
         let commands = if first { commands.as_slice() } else { &[] };
         let outputs = self.apply(next, commands, |transaction| {

@@ -14,7 +14,7 @@
 //! An append whose answer is lost is repeated under the same number until it is answered, and every replica drops the duplicates
 //! ([`window`]), so a record is applied once however often and however late it arrives.
 //!
-//! This crate never knows what is in a command.
+//! This crate never knows the contents of a command.
 #![forbid(unsafe_code)]
 
 mod appender;

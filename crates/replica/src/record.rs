@@ -37,7 +37,7 @@ impl fmt::Debug for WriterId {
     }
 }
 
-/// What is said about a batch of commands.
+/// Describes a batch of commands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Header {
     /// The writer.
@@ -45,7 +45,7 @@ pub struct Header {
     /// The record's number, consecutive for its writer, from 1.
     pub number: u64,
     /// The lowest number that the writer waited for when it made this record.
-    pub floor: u64,
+    pub base: u64,
     /// The writer's clock.
     pub time: Time,
 }
@@ -71,7 +71,7 @@ impl Record {
         bytes.put_u8(FORMAT);
         bytes.put_slice(&header.writer.0);
         bytes.put_u64_le(header.number);
-        bytes.put_u64_le(header.floor);
+        bytes.put_u64_le(header.base);
         bytes.put_u64_le(header.time.0);
         for command in commands {
             bytes.put_u32_le(command.len() as u32);
@@ -98,7 +98,7 @@ impl Record {
         let header = Header {
             writer: WriterId(writer),
             number: bytes.get_u64_le(),
-            floor: bytes.get_u64_le(),
+            base: bytes.get_u64_le(),
             time: Time(bytes.get_u64_le()),
         };
         let mut commands = Vec::new();
@@ -154,7 +154,7 @@ mod tests {
         Header {
             writer: WriterId([7; 16]),
             number: 3,
-            floor: 2,
+            base: 2,
             time: Time(5),
         }
     }

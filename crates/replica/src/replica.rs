@@ -61,7 +61,7 @@ pub struct Parts<M: Machine, A, F> {
     pub replica: Replica<M>,
     /// Gathers commands and appends them.
     pub appender: A,
-    /// Applies what the log has, and returns the database in the end. It works on the disk, so it wants a thread of its own.
+    /// Applies what the log has, and returns the database in the end. It works on the disk, so it needs a thread of its own.
     pub follower: F,
 }
 

@@ -103,7 +103,7 @@ impl Simulated {
         }
     }
 
-    /// Stops the faults, so that what is under way can be awaited.
+    /// Stops the faults, so that running appends can be awaited.
     pub fn calm(&self) {
         self.lock().faults = Faults::NONE;
     }
@@ -179,7 +179,7 @@ impl State {
     }
 }
 
-/// What becomes of an append, drawn when it begins.
+/// The course of an append, drawn when it begins.
 struct Fate {
     way: Duration,
     way_back: Duration,

@@ -1,37 +1,37 @@
 //! Which records of a writer were applied.
 //!
 //! A writer numbers its records and has several under way. One may be lost and sent again after later ones were stored, so remembering
-//! the last number would drop it. A [`Window`] remembers the *floor*, the lowest number that the writer still waits for, and the numbers
-//! at or above it that were applied. A record carries the floor that its writer had when it was first sent.
+//! the last number would drop it. A [`Window`] remembers the *base*, the lowest number that the writer still waits for, and the numbers
+//! from there on that were applied. A record carries the base that its writer had when it was first sent.
 
 use std::collections::BTreeSet;
 
-/// Maximum number of a writer's records from its floor on. The writer sends nothing beyond.
+/// Maximum number of a writer's records from its base on. The writer sends nothing beyond.
 pub const WINDOW: u64 = 64;
 
 /// The applied records of one writer.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Window {
-    floor: u64,
+    base: u64,
     applied: BTreeSet<u64>,
 }
 
 impl Window {
     /// Takes a record, and returns whether it is to be applied; false for a duplicate.
     ///
-    /// A number below the floor was answered before, or given up as certainly not stored.
-    pub fn admit(&mut self, number: u64, floor: u64) -> bool {
-        let first = number >= self.floor && self.applied.insert(number);
-        if floor > self.floor {
-            self.floor = floor;
-            self.applied = self.applied.split_off(&floor);
+    /// A number below the base was answered before, or refused by the log, so it is not stored.
+    pub fn admit(&mut self, number: u64, base: u64) -> bool {
+        let first = number >= self.base && self.applied.insert(number);
+        if base > self.base {
+            self.base = base;
+            self.applied = self.applied.split_off(&base);
         }
         first
     }
 
     /// Returns the stored form.
     pub fn encode(&self) -> Vec<u8> {
-        let numbers = std::iter::once(&self.floor).chain(&self.applied);
+        let numbers = std::iter::once(&self.base).chain(&self.applied);
         numbers.flat_map(|number| number.to_le_bytes()).collect()
     }
 
@@ -39,9 +39,9 @@ impl Window {
     pub fn decode(bytes: &[u8]) -> Option<Self> {
         let (numbers, rest) = bytes.as_chunks::<8>();
         let mut numbers = numbers.iter().map(|bytes| u64::from_le_bytes(*bytes));
-        let floor = numbers.next().filter(|_| rest.is_empty())?;
+        let base = numbers.next().filter(|_| rest.is_empty())?;
         Some(Self {
-            floor,
+            base,
             applied: numbers.collect(),
         })
     }
@@ -79,8 +79,8 @@ mod tests {
     #[test]
     fn a_stored_window_is_the_same() {
         let mut window = Window::default();
-        for (number, floor) in [(1, 1), (4, 2), (3, 2), (9, 3)] {
-            window.admit(number, floor);
+        for (number, base) in [(1, 1), (4, 2), (3, 2), (9, 3)] {
+            window.admit(number, base);
         }
         assert_eq!(Window::decode(&window.encode()), Some(window));
         assert_eq!(Window::decode(b""), None);

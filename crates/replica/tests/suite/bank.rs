@@ -1,4 +1,4 @@
-//! A machine for tests: accounts with balances, whose history shows what was applied, and when.
+//! A machine for tests: accounts with balances, whose history shows each applied change with its time.
 
 use replica::{Apply, Durability, Machine};
 use rusqlite::{Connection, OptionalExtension, params};

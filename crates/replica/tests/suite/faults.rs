@@ -1,4 +1,4 @@
-//! A log at its worst: what is answered was applied once, everywhere, in one order.
+//! A log at its worst: every answered command was applied once, on every replica, in one order.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::Duration;
@@ -74,7 +74,7 @@ async fn schedule(seed: u64) -> u64 {
     for node in &nodes {
         node.replica.barrier().await.unwrap();
     }
-    // What is under way still arrives; then nothing is appended any more, and every follower reaches the same end.
+    // Late duplicates still arrive; then nothing is appended any more, and every follower reaches the same end.
     tokio::time::sleep(Duration::from_mins(2)).await;
     let mut contents = Vec::new();
     for node in nodes {

@@ -130,7 +130,7 @@ fn a_record_that_cannot_be_read_stops_the_replica_instead_of_being_skipped() {
         let header = Header {
             writer: WriterId([1; 16]),
             number: 1,
-            floor: 1,
+            base: 1,
             time: Time(1),
         };
         let unreadable = [
@@ -166,7 +166,7 @@ fn the_time_of_a_log_never_goes_back_and_is_not_ahead_of_the_log() {
             let header = Header {
                 writer: WriterId([1; 16]),
                 number,
-                floor: number,
+                base: number,
                 time: Time(time),
             };
             log.append(Record::encode(&header, &[command(number)]))

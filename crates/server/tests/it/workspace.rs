@@ -14,6 +14,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("bucket", &[]),
     ("catalog", &["model"]),
     ("dispatch", &["model"]),
+    ("replica", &[]),
     ("sandbox", &[]),
     ("worker", &["model", "sandbox"]),
     (
