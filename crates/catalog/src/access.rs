@@ -1,6 +1,6 @@
 //! The tables of accounts, API keys and roles.
 //!
-//! Keys: `tenant/<account>`, `key/<account>/<secret id>` and `role/<account>/<name>`.
+//! Keys: `account/<account>`, `key/<account>/<secret id>` and `role/<account>/<name>`.
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use model::{Account, AccountId, Key, Role, RoleName, SecretId, Timestamp};
 use crate::format::decode;
 use crate::ids::NewAccount;
 use crate::kv::{Precondition, Revision};
-use crate::table::{Catalog, Error, Stored};
+use crate::table::{Catalog, Error, Stored, settings_key};
 
 /// Limits that bound memory use.
 const ACCOUNTS_MAX: u32 = 10_000;
@@ -56,7 +56,7 @@ impl Access {
         revision: Revision,
     ) -> Option<Result<(), String>> {
         let applied = match table {
-            "tenant" => {
+            "account" => {
                 let applied = put(&mut self.accounts, Ok(account), value, revision);
                 let stored = self.accounts.get(&account);
                 if stored.is_some_and(|stored| stored.value.closed.is_some()) {
@@ -136,7 +136,7 @@ impl Catalog {
             return Err(Error::Quota(ACCOUNTS_MAX));
         }
         let account = self.allocate_ids(new).await?;
-        self.put(&tenant_key(account.id), &account, Precondition::Absent)
+        self.put(&account_key(account.id), &account, Precondition::Absent)
             .await?;
         Ok(account)
     }
@@ -158,7 +158,8 @@ impl Catalog {
             closed: Some(at),
             ..stored.value.clone()
         };
-        self.put(&tenant_key(id), &account, Precondition::Any).await
+        self.put(&account_key(id), &account, Precondition::Any)
+            .await
     }
 
     /// Returns whether an account is neither closed nor deleted.
@@ -191,10 +192,9 @@ impl Catalog {
             let key = format!("layer/{id}/{}", layer.value.name);
             self.delete(&key, Precondition::Any).await?;
         }
-        self.delete(&format!("account/{id}"), Precondition::Any)
-            .await?;
+        self.delete(&settings_key(id), Precondition::Any).await?;
         self.record_deletion(id, at).await?;
-        self.delete(&tenant_key(id), Precondition::Any).await
+        self.delete(&account_key(id), Precondition::Any).await
     }
 
     /// Returns the keys of an account, ordered by id.
@@ -294,8 +294,8 @@ impl Catalog {
     }
 }
 
-fn tenant_key(account: AccountId) -> String {
-    format!("tenant/{account}")
+fn account_key(account: AccountId) -> String {
+    format!("account/{account}")
 }
 
 fn key_key(account: AccountId, id: &SecretId) -> String {

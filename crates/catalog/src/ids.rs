@@ -364,7 +364,7 @@ mod tests {
         let catalog = Catalog::open(kv.clone()).await.expect("a catalog");
         // As an older version did: without counters or tombstone.
         let old = account((OWN.0 + 1, OWN.1 + 1), "old");
-        let key = "tenant/1250000001";
+        let key = "account/1250000001";
         catalog
             .put(key, &old, Precondition::Absent)
             .await

@@ -10,6 +10,7 @@ mod format;
 mod ids;
 pub mod kv;
 mod master;
+mod migrate;
 mod table;
 mod view;
 

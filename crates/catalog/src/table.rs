@@ -1,7 +1,7 @@
 //! The catalog's typed tables over a key-value store.
 //!
 //! Keys: `function/<account>/<namespace>/<name>`, `namespace/<account>/<name>`, `layer/<account>/<name>`,
-//! `domain/<account>/<name>` and `account/<account>` (an account's concurrency settings). [`crate::access`] has the tables of
+//! `domain/<account>/<name>` and `settings/<account>` (an account's concurrency settings). [`crate::access`] has the tables of
 //! accounts, API keys and roles, and [`crate::ids`] those of account ids.
 //!
 //! Resources of a closed account are hidden from every reader except [`Catalog::owned`]. The namespace `default` and the
@@ -32,6 +32,7 @@ use crate::format;
 use crate::ids::{ID_MAX, IssuedIds};
 
 use crate::kv::{Kv, KvError, KvEvent, Precondition, Revision};
+use crate::migrate::migrate;
 use crate::view::View;
 
 /// An error of a change.
@@ -177,6 +178,7 @@ impl Catalog {
     /// # Errors
     /// As [`Catalog::open`].
     pub async fn open_bounded(kv: Arc<dyn Kv>, account_bytes: u64) -> Result<Self, Error> {
+        migrate(&kv).await?;
         let mut watched = kv.watch().await?;
         let mut view = View::default();
         for entry in watched.snapshot {
@@ -625,6 +627,10 @@ fn layer_key(account: AccountId, name: &LayerName) -> String {
     format!("layer/{account}/{name}")
 }
 
+pub(crate) fn settings_key(account: AccountId) -> String {
+    format!("settings/{account}")
+}
+
 fn namespace_key(account: AccountId, namespace: &Namespace) -> String {
     format!("namespace/{account}/{namespace}")
 }
@@ -671,6 +677,8 @@ fn apply(
             let now = view.function(&key).cloned();
             Ok(vec![FunctionChange { key, now }])
         }
+        // Read by `migrate` alone.
+        "format" => Ok(Vec::new()),
         "ids" => {
             view.counters = value.map(format::decode).transpose().map_err(invalid)?;
             Ok(Vec::new())
@@ -689,16 +697,16 @@ fn apply(
             }
             Ok(Vec::new())
         }
-        "account" => {
+        "settings" => {
             match value {
                 Some(bytes) => {
                     let stored = Stored {
                         value: format::decode(bytes).map_err(invalid)?,
                         revision,
                     };
-                    view.accounts.insert(account, Arc::new(stored));
+                    view.settings.insert(account, Arc::new(stored));
                 }
-                None => drop(view.accounts.remove(&account)),
+                None => drop(view.settings.remove(&account)),
             }
             Ok(Vec::new())
         }

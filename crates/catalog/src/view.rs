@@ -31,7 +31,7 @@ pub(crate) struct View {
     pub(crate) buckets: HashMap<(AccountId, BucketName), BTreeSet<FunctionKey>>,
     /// Custom domains by host.
     pub(crate) domains: HashMap<String, Arc<Stored<Domain>>>,
-    pub(crate) accounts: BTreeMap<AccountId, Arc<Stored<AccountSettings>>>,
+    pub(crate) settings: BTreeMap<AccountId, Arc<Stored<AccountSettings>>>,
     pub(crate) access: Access,
     /// Sizes of the stored records.
     pub(crate) sizes: Sizes,
@@ -60,7 +60,7 @@ impl View {
             .chain(namespaces)
             .chain(layers)
             .chain(domains)
-            .chain(self.accounts.keys().copied())
+            .chain(self.settings.keys().copied())
             .chain(self.access.owners())
             .chain(self.issued.keys().copied())
     }

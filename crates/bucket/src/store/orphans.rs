@@ -89,7 +89,7 @@ async fn orphan_remover(store: Weak<Inner>) {
 }
 
 fn orphaned(sql: &Connection) -> Result<Vec<u64>, StoreError> {
-    let mut query = sql.prepare_cached("SELECT object FROM leaving ORDER BY object")?;
+    let mut query = sql.prepare_cached("SELECT object FROM orphan ORDER BY object")?;
     let rows = query.query_map([], |row| row.get::<_, i64>(0))?;
     rows.map(|row| Ok(row? as u64)).collect()
 }
@@ -98,7 +98,7 @@ impl Txn<'_> {
     /// Marks a list of pieces as orphaned.
     pub(super) fn orphan(&mut self, table: u64) -> Result<(), StoreError> {
         self.sql
-            .prepare_cached("INSERT INTO leaving (object) VALUES (?)")?
+            .prepare_cached("INSERT INTO orphan (object) VALUES (?)")?
             .execute([table as i64])?;
         self.effect(Effect::Orphaned);
         Ok(())
@@ -110,7 +110,7 @@ impl Txn<'_> {
         self.discard_pieces(&pieces)?;
         for rows in [
             "DELETE FROM piece WHERE object = ?",
-            "DELETE FROM leaving WHERE object = ?",
+            "DELETE FROM orphan WHERE object = ?",
         ] {
             self.sql
                 .prepare_cached(rows)?

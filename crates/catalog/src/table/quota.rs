@@ -2,14 +2,14 @@
 
 use model::{AccountId, AccountSettings, Function, FunctionKey, Limits};
 
-use super::{Catalog, Error, Stored};
+use super::{Catalog, Error, Stored, settings_key};
 use crate::kv::Precondition;
 use crate::view::View;
 
 impl Catalog {
     /// Returns an account's concurrency quota (MB): its own setting, capped by the operator's limit.
     pub fn total_mb(&self, account: AccountId, limits: &Limits) -> u32 {
-        let chosen = self.read(|view| view.accounts.get(&account)?.value.concurrency_mb);
+        let chosen = self.read(|view| view.settings.get(&account)?.value.concurrency_mb);
         chosen.map_or(limits.concurrency_mb, |mb| mb.min(limits.concurrency_mb))
     }
 
@@ -31,13 +31,13 @@ impl Catalog {
         if mb < min {
             return Err(Error::Quota(min));
         }
-        let old = self.read(|view| view.accounts.get(&account).cloned());
+        let old = self.read(|view| view.settings.get(&account).cloned());
         let (mut record, on) = match old {
             Some(old) => (old.value.clone(), Precondition::Revision(old.revision)),
             None => (AccountSettings::default(), Precondition::Absent),
         };
         record.concurrency_mb = Some(mb);
-        self.put(&format!("account/{account}"), &record, on).await
+        self.put(&settings_key(account), &record, on).await
     }
 
     /// Returns the capacity committed to an account's functions, except one (MB).

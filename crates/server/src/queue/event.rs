@@ -59,7 +59,7 @@ impl QueueKey {
             }
             Self::DeadLetters(account, target) => {
                 let target = serde_json::to_string(target).unwrap_or_default();
-                format!("letters/{account}/{target}")
+                format!("dead-letters/{account}/{target}")
             }
         }
     }
@@ -83,7 +83,7 @@ impl QueueKey {
                     name: FunctionName::parse(name).ok()?,
                 }))
             }
-            "letters" => Some(Self::DeadLetters(account, serde_json::from_str(rest).ok()?)),
+            "dead-letters" => Some(Self::DeadLetters(account, serde_json::from_str(rest).ok()?)),
             _ => None,
         }
     }

@@ -84,7 +84,7 @@ fn ids_start_above_all_that_any_store_has_data_of() {
         (
             1_250_000_006,
             "events.sqlite",
-            "INSERT INTO lane (key) VALUES ('function/1250000006/default/gone')",
+            "INSERT INTO queue (key) VALUES ('function/1250000006/default/gone')",
         ),
         (
             1_250_000_008,
@@ -201,15 +201,15 @@ fn traces(data: &Path, app_id: u64) -> Vec<String> {
         ),
         (
             "events.sqlite",
-            format!("SELECT COUNT(*) FROM lane WHERE key LIKE '%/{app_id}/%'"),
+            format!("SELECT COUNT(*) FROM queue WHERE key LIKE '%/{app_id}/%'"),
         ),
         (
             "events.sqlite",
-            "SELECT COUNT(*) FROM event WHERE function NOT IN (SELECT id FROM lane)".to_owned(),
+            "SELECT COUNT(*) FROM event WHERE function NOT IN (SELECT id FROM queue)".to_owned(),
         ),
         (
             "events.sqlite",
-            "SELECT COUNT(*) FROM usage WHERE function NOT IN (SELECT id FROM lane)".to_owned(),
+            "SELECT COUNT(*) FROM usage WHERE function NOT IN (SELECT id FROM queue)".to_owned(),
         ),
         (
             "buckets/index.sqlite",

@@ -66,7 +66,7 @@ impl Batch<'_> {
         let inserted = self
             .transaction
             .prepare_cached(
-                "INSERT INTO event (seq, request, function, lane, due, state, source, qualifier, routing, accepted,
+                "INSERT INTO event (seq, request, function, queue, due, state, source, qualifier, routing, accepted,
                      user_failures, system_failures, body, depth)
                  VALUES (?1, ?2, ?3, ?3, ?4, 0, ?5, ?6, ?7, ?4, 0, 0, ?8, ?9) ON CONFLICT (request) DO NOTHING",
             )?
@@ -137,7 +137,7 @@ impl Batch<'_> {
                 let id = self.queue_id(&queue_key)?;
                 self.transaction
                     .prepare_cached(
-                        "UPDATE event SET seq = ?, lane = ?, due = ?, state = 1, ended = ?, status = ?, message = ?,
+                        "UPDATE event SET seq = ?, queue = ?, due = ?, state = 1, ended = ?, status = ?, message = ?,
                              system_failures = 0 WHERE seq = ?",
                     )?
                     .execute(params![
@@ -193,9 +193,9 @@ impl Batch<'_> {
         }
         let order = self.order();
         let key: String = self.transaction.query_row(
-            "UPDATE event SET seq = ?, lane = function, due = ?, accepted = ?, state = 0, ended = NULL, status = NULL,
+            "UPDATE event SET seq = ?, queue = function, due = ?, accepted = ?, state = 0, ended = NULL, status = NULL,
                  message = NULL, user_failures = 0, system_failures = 0, depth = 0 WHERE seq = ?
-             RETURNING (SELECT key FROM lane WHERE id = function)",
+             RETURNING (SELECT key FROM queue WHERE id = function)",
             params![order.seq as i64, order.due.0 as i64, order.due.0 as i64, seq as i64],
             |row| row.get(0),
         )?;
@@ -239,7 +239,7 @@ impl Batch<'_> {
     /// Returns an event that still has its body.
     fn find_stored(&self, seq: u64) -> rusqlite::Result<Option<StoredEvent>> {
         let mut find = self.transaction.prepare_cached(
-            "SELECT state, LENGTH(body), (SELECT key FROM lane WHERE id = function) FROM event
+            "SELECT state, LENGTH(body), (SELECT key FROM queue WHERE id = function) FROM event
              WHERE seq = ? AND state <= 2",
         )?;
         let found = find.query_row([seq as i64], |row| {
@@ -273,12 +273,12 @@ impl Batch<'_> {
         }
         let mut find = self
             .transaction
-            .prepare_cached("SELECT id FROM lane WHERE key = ?")?;
+            .prepare_cached("SELECT id FROM queue WHERE key = ?")?;
         let id = match find.query_row([&key], |row| row.get(0)).optional()? {
             Some(id) => id,
             None => {
                 self.transaction
-                    .execute("INSERT INTO lane (key) VALUES (?)", [&key])?;
+                    .execute("INSERT INTO queue (key) VALUES (?)", [&key])?;
                 self.transaction.last_insert_rowid()
             }
         };

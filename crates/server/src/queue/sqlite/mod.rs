@@ -51,14 +51,14 @@ const SCHEMA: &str = "
     PRAGMA synchronous = FULL;
     PRAGMA journal_size_limit = 67108864;
     PRAGMA wal_autocheckpoint = 4000;
-    CREATE TABLE IF NOT EXISTS lane (id INTEGER PRIMARY KEY, key TEXT NOT NULL UNIQUE);
+    CREATE TABLE IF NOT EXISTS queue (id INTEGER PRIMARY KEY, key TEXT NOT NULL UNIQUE);
     CREATE TABLE IF NOT EXISTS event (
-        seq INTEGER PRIMARY KEY, request BLOB NOT NULL UNIQUE, function INTEGER NOT NULL, lane INTEGER NOT NULL,
+        seq INTEGER PRIMARY KEY, request BLOB NOT NULL UNIQUE, function INTEGER NOT NULL, queue INTEGER NOT NULL,
         due INTEGER NOT NULL, state INTEGER NOT NULL, source TEXT NOT NULL, qualifier TEXT NOT NULL, routing TEXT,
         accepted INTEGER NOT NULL, ended INTEGER, user_failures INTEGER NOT NULL, system_failures INTEGER NOT NULL,
         status INTEGER, message TEXT, body BLOB, depth INTEGER NOT NULL DEFAULT 0
     );
-    CREATE INDEX IF NOT EXISTS queued ON event (lane, due, seq) WHERE state <= 1;
+    CREATE INDEX IF NOT EXISTS queued ON event (queue, due, seq) WHERE state <= 1;
     CREATE INDEX IF NOT EXISTS history ON event (function, accepted);
     CREATE INDEX IF NOT EXISTS ended ON event (ended) WHERE state >= 2;
     CREATE TABLE IF NOT EXISTS usage (
@@ -70,19 +70,24 @@ const SCHEMA: &str = "
     INSERT OR IGNORE INTO reached VALUES (1, 0);
     CREATE TABLE IF NOT EXISTS counted (id INTEGER PRIMARY KEY CHECK (id = 1), number INTEGER NOT NULL);
     INSERT OR IGNORE INTO counted VALUES (1, 0);
-    PRAGMA user_version = 2;
+    PRAGMA user_version = 3;
 ";
 
 /// The schema version of this build.
-const VERSION: i64 = 2;
+const VERSION: i64 = 1 + MIGRATIONS.len() as i64;
 
-/// Migrates version 1, which did not store the recursion depth.
-const FROM_VERSION_1: &str = "
-    BEGIN;
-    ALTER TABLE event ADD COLUMN depth INTEGER NOT NULL DEFAULT 0;
-    PRAGMA user_version = 2;
-    COMMIT;
-";
+/// The migration from each version to the next, starting with version 1. Each is one transaction, so that a kill leaves the file at
+/// either version. Never edit one: it has run on users' disks.
+const MIGRATIONS: &[&str] = &[
+    // Version 1 did not store the recursion depth.
+    "ALTER TABLE event ADD COLUMN depth INTEGER NOT NULL DEFAULT 0;
+     PRAGMA user_version = 2;",
+    // Version 2 had other names for queues and for the keys of dead letters.
+    "ALTER TABLE lane RENAME TO queue;
+     ALTER TABLE event RENAME COLUMN lane TO queue;
+     UPDATE queue SET key = 'dead-letters/' || substr(key, 9) WHERE key LIKE 'letters/%';
+     PRAGMA user_version = 3;",
+];
 
 /// Limits of the stored data.
 #[derive(Clone, Copy, Debug)]
@@ -168,12 +173,20 @@ impl SqliteQueue {
         };
         let connection = connect()?;
         let version: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
-        match version {
-            1 => connection.execute_batch(FROM_VERSION_1)?,
-            newer if newer > VERSION => {
-                return Err(format!("a newer virga wrote it (format {newer}, this one reads up to {VERSION}); upgrade").into());
-            }
-            _ => {}
+        if version > VERSION {
+            return Err(format!(
+                "a newer virga wrote it (format {version}, this one reads up to {VERSION}); upgrade"
+            )
+            .into());
+        }
+        // Version 0 is a new file.
+        let applied = if version == 0 {
+            MIGRATIONS.len()
+        } else {
+            version as usize - 1
+        };
+        for migration in &MIGRATIONS[applied..] {
+            connection.execute_batch(&format!("BEGIN; {migration} COMMIT;"))?;
         }
         connection.execute_batch(SCHEMA)?;
         let number = |sql: &str| connection.query_row(sql, [], |row| row.get::<_, i64>(0));
@@ -288,7 +301,7 @@ fn refusal(excess: ExceededLimit, budget: u64) -> QueueError {
 fn quotas(connection: &Connection, budget: u64) -> rusqlite::Result<AccountQuotas> {
     let mut quotas = AccountQuotas::new(budget);
     let mut sum = connection.prepare(
-        "SELECT (SELECT key FROM lane WHERE id = function), SUM(COALESCE(LENGTH(body), 0)), COUNT(*)
+        "SELECT (SELECT key FROM queue WHERE id = function), SUM(COALESCE(LENGTH(body), 0)), COUNT(*)
          FROM event WHERE state <= 2 GROUP BY function",
     )?;
     let mut rows = sum.query([])?;

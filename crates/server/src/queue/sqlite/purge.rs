@@ -25,16 +25,16 @@ pub(super) fn account_counts(
     let [from, to] = key_range("function", account);
     let count = |rows: &str| {
         let query = format!(
-            "SELECT COUNT(*) FROM (SELECT 1 FROM lane JOIN {rows} WHERE key >= ?1 AND key < ?2 LIMIT ?3)"
+            "SELECT COUNT(*) FROM (SELECT 1 FROM queue JOIN {rows} WHERE key >= ?1 AND key < ?2 LIMIT ?3)"
         );
         let mut count = connection.prepare_cached(&query)?;
         let count = count.query_row(params![from, to, COUNT_LIMIT], |row| row.get::<_, i64>(0))?;
         Ok::<_, rusqlite::Error>(count as u64)
     };
     Ok(AccountCounts {
-        queued: count("event ON event.function = lane.id AND state <= 2")?,
-        ended: count("event ON event.function = lane.id AND state > 2")?,
-        usage: count("usage ON usage.function = lane.id")?,
+        queued: count("event ON event.function = queue.id AND state <= 2")?,
+        ended: count("event ON event.function = queue.id AND state > 2")?,
+        usage: count("usage ON usage.function = queue.id")?,
     })
 }
 
@@ -43,7 +43,7 @@ impl Batch<'_> {
     pub(super) fn purge(&mut self, account: AccountId) -> rusqlite::Result<u64> {
         let [from, to] = key_range("function", account);
         let mut delete = self.transaction.prepare_cached(
-            "DELETE FROM event WHERE seq IN (SELECT seq FROM lane JOIN event ON event.function = lane.id
+            "DELETE FROM event WHERE seq IN (SELECT seq FROM queue JOIN event ON event.function = queue.id
              WHERE key >= ? AND key < ? LIMIT ?) RETURNING state, LENGTH(body)",
         )?;
         let rows = delete.query_map(params![from, to, ROWS_PER_COMMIT], |row| {
@@ -68,7 +68,7 @@ impl Batch<'_> {
             .transaction
             .prepare_cached(
                 "DELETE FROM usage WHERE (function, version, hour) IN
-                 (SELECT function, version, hour FROM lane JOIN usage ON usage.function = lane.id
+                 (SELECT function, version, hour FROM queue JOIN usage ON usage.function = queue.id
                   WHERE key >= ? AND key < ? LIMIT ?)",
             )?
             .execute(params![from, to, ROWS_PER_COMMIT])?;
@@ -76,11 +76,11 @@ impl Batch<'_> {
             return Ok(usage as u64);
         }
         let mut removed = 0;
-        for kind in ["function", "letters"] {
+        for kind in ["function", "dead-letters"] {
             let [from, to] = key_range(kind, account);
             let mut delete = self
                 .transaction
-                .prepare_cached("DELETE FROM lane WHERE key >= ? AND key < ? RETURNING key")?;
+                .prepare_cached("DELETE FROM queue WHERE key >= ? AND key < ? RETURNING key")?;
             let keys = delete.query_map(params![from, to], |row| row.get::<_, String>(0))?;
             let keys: Vec<_> = keys.collect::<Result<_, _>>()?;
             removed += keys.len() as u64;

@@ -12,7 +12,8 @@ use crate::usage::{UsageKey, UsageQuery, UsageTotals};
 const COLUMNS: &str =
     "seq, due, l.key, request, f.key, qualifier, source, state, accepted, ended, user_failures,
     system_failures, status, message, LENGTH(body)";
-const TABLES: &str = "event JOIN lane f ON f.id = event.function JOIN lane l ON l.id = event.lane";
+const TABLES: &str =
+    "event JOIN queue f ON f.id = event.function JOIN queue l ON l.id = event.queue";
 
 pub(super) fn find(connection: &Connection, query: &EventQuery) -> rusqlite::Result<EventPage> {
     let mut conditions = vec!["accepted BETWEEN ? AND ?".to_owned()];
@@ -26,7 +27,9 @@ pub(super) fn find(connection: &Connection, query: &EventQuery) -> rusqlite::Res
         Some(function) => {
             let key = QueueKey::Function(function.clone()).write();
             let id: Option<i64> = connection
-                .query_row("SELECT id FROM lane WHERE key = ?", [key], |row| row.get(0))
+                .query_row("SELECT id FROM queue WHERE key = ?", [key], |row| {
+                    row.get(0)
+                })
                 .optional()?;
             hold("function = ?".into(), vec![id.unwrap_or(-1).into()]);
         }
@@ -130,8 +133,8 @@ fn read_row(row: &Row<'_>) -> rusqlite::Result<EventRow> {
 /// Returns the due time of the event that has been due the longest.
 pub(super) fn longest_due(connection: &Connection) -> rusqlite::Result<Option<Time>> {
     let mut find = connection.prepare_cached(
-        "SELECT MIN((SELECT due FROM event INDEXED BY queued WHERE lane = lane.id AND state <= 1 ORDER BY due LIMIT 1))
-         FROM lane",
+        "SELECT MIN((SELECT due FROM event INDEXED BY queued WHERE queue = queue.id AND state <= 1 ORDER BY due LIMIT 1))
+         FROM queue",
     )?;
     let due: Option<i64> = find.query_row([], |row| row.get(0))?;
     Ok(due.map(|due| Time(due as u64)))
@@ -140,7 +143,7 @@ pub(super) fn longest_due(connection: &Connection) -> rusqlite::Result<Option<Ti
 /// Returns the highest account id that has, or had, a queue.
 pub(super) fn highest_account(connection: &Connection) -> rusqlite::Result<u64> {
     let highest: i64 = connection.query_row(
-        "SELECT COALESCE(MAX(CAST(substr(key, instr(key, '/') + 1) AS INTEGER)), 0) FROM lane",
+        "SELECT COALESCE(MAX(CAST(substr(key, instr(key, '/') + 1) AS INTEGER)), 0) FROM queue",
         [],
         |row| row.get(0),
     )?;
@@ -157,7 +160,7 @@ pub(super) fn usage(
     };
     let mut find = connection.prepare_cached(
         "SELECT key, version, hour, invocations, errors, throttles, billed_ms, mb_ms, out_bytes
-         FROM usage JOIN lane ON lane.id = usage.function
+         FROM usage JOIN queue ON queue.id = usage.function
          WHERE (key = ?1 OR (?2 AND instr(key, ?1) = 1)) AND hour BETWEEN ?3 AND ?4 ORDER BY hour, key, version",
     )?;
     let whole = query.function.is_none();

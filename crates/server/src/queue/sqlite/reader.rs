@@ -32,7 +32,7 @@ pub(super) fn start(name: &str, connection: Connection) -> std::io::Result<SyncS
 
 pub(super) fn nonempty_queues(connection: &Connection) -> rusqlite::Result<Vec<QueueKey>> {
     let mut find = connection.prepare_cached(
-        "SELECT key FROM lane WHERE EXISTS (SELECT 1 FROM event WHERE lane = lane.id AND state <= 1)",
+        "SELECT key FROM queue WHERE EXISTS (SELECT 1 FROM event WHERE queue = queue.id AND state <= 1)",
     )?;
     let keys = find.query_map([], |row| row.get::<_, String>(0))?;
     let keys: Vec<_> = keys.collect::<Result<_, _>>()?;
@@ -47,7 +47,7 @@ pub(super) fn next(
 ) -> rusqlite::Result<NextEvents> {
     let mut find = connection.prepare_cached(
         "SELECT due, seq FROM event INDEXED BY queued
-         WHERE lane = (SELECT id FROM lane WHERE key = ?) AND state <= 1 AND (due, seq) > (?, ?)
+         WHERE queue = (SELECT id FROM queue WHERE key = ?) AND state <= 1 AND (due, seq) > (?, ?)
          ORDER BY due, seq LIMIT ?",
     )?;
     let (due, seq) = after.map_or((-1, -1), |after| (after.due.0 as i64, after.seq as i64));
@@ -66,7 +66,7 @@ pub(super) fn next(
 pub(super) fn get(connection: &Connection, seq: u64) -> rusqlite::Result<QueuedEvent> {
     let mut find = connection.prepare_cached(
         "SELECT request, key, qualifier, routing, source, accepted, user_failures, system_failures, status, message, body, depth
-         FROM event JOIN lane ON lane.id = event.function WHERE seq = ? AND state <= 1",
+         FROM event JOIN queue ON queue.id = event.function WHERE seq = ? AND state <= 1",
     )?;
     find.query_row([seq as i64], |row| {
         let function = function_of(row.get(1)?)?;

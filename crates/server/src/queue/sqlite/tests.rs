@@ -373,7 +373,7 @@ async fn events_of_one_commit_share_one_quota_check() {
     assert_eq!(accepted[30..], [true; 3]);
 }
 
-/// A file of version 1. Never edit: it stands for files on users' disks.
+/// A file of version 1. Never edit: it represents files on users' disks.
 const VERSION_1: &str = "
     CREATE TABLE lane (id INTEGER PRIMARY KEY, key TEXT NOT NULL UNIQUE);
     CREATE TABLE event (
@@ -383,7 +383,10 @@ const VERSION_1: &str = "
         status INTEGER, message TEXT, body BLOB
     );
     INSERT INTO lane VALUES (1, 'function/1/default/fun');
+    INSERT INTO lane VALUES (2, 'letters/1/{\"Function\":{\"namespace\":\"default\",\"name\":\"dead\"}}');
+    CREATE INDEX queued ON event (lane, due, seq) WHERE state <= 1;
     INSERT INTO event VALUES (1, x'01010101010101010101010101010101', 1, 1, 5, 0, 'API', '$LATEST', NULL, 5, NULL, 0, 0, NULL, NULL, x'7b7d');
+    INSERT INTO event VALUES (2, x'02020202020202020202020202020202', 1, 2, 6, 1, 'API', '$LATEST', NULL, 5, 6, 0, 0, 500, 'why', x'7b7d');
     PRAGMA user_version = 1;
 ";
 
@@ -396,11 +399,23 @@ async fn version_1_file_is_migrated_and_newer_file_is_rejected() {
     let queue = open(directory.path());
     let left = queue.get(1).await.expect("read").expect("an event");
     assert_eq!((left.request, left.depth), (request(1), RecursionDepth(0)));
+    let target = DeadLetter::Function {
+        namespace: Namespace::default(),
+        name: FunctionName::parse("dead").expect("a name"),
+    };
+    let dead_letters = QueueKey::DeadLetters(AccountId(1), target);
+    let queues = queue.nonempty_queues().await.expect("read");
+    assert!(queues.contains(&dead_letters), "{queues:?}");
+    let undelivered = queue.next(&dead_letters, None, 10).await.expect("read");
+    assert_eq!(undelivered.orders.len(), 1);
+    let undelivered = queue.get(2).await.expect("read").expect("an event");
+    assert_eq!(undelivered.message.as_deref(), Some("why"));
     queue.accept(event(9, 1)).await.expect("accepted");
-    let come = queue.get(2).await.expect("read").expect("an event");
+    let come = queue.get(3).await.expect("read").expect("an event");
     assert_eq!(come.depth, RecursionDepth(9));
     drop(queue);
-    old.execute_batch("PRAGMA user_version = 3").expect("set");
+    let newer = format!("PRAGMA user_version = {}", super::VERSION + 1);
+    old.execute_batch(&newer).expect("set");
     let refused = SqliteQueue::open(&path, BUDGET).expect_err("refused");
     assert!(refused.to_string().contains("newer virga"), "{refused}");
 }

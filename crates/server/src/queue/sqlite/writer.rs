@@ -278,7 +278,7 @@ impl Writer {
         let transaction = self.connection.transaction()?;
         let mut dead = transaction.prepare_cached(
             "DELETE FROM event WHERE seq IN (SELECT seq FROM event WHERE state = 2 AND ended < ? LIMIT ?)
-             RETURNING (SELECT key FROM lane WHERE id = function), LENGTH(body)",
+             RETURNING (SELECT key FROM queue WHERE id = function), LENGTH(body)",
         )?;
         let lengths = dead.query_map(params![oldest, CLEAN_ROWS as i64], |row| {
             let account = QueueKey::account(row.get::<_, Option<String>>(0)?.as_deref());
