@@ -1,7 +1,7 @@
 //! Migration of the keys that earlier versions wrote.
 //!
 //! They kept an account under `tenant/<account>` and its concurrency settings under `account/<account>`. Each step copies a
-//! record before it deletes the old key, and both kinds of record can be told apart under `account/`. So a migration that was
+//! record before it deletes the old key, and the two kinds of record under `account/` have different fields. So a migration that was
 //! interrupted at any write is completed by the next start. The tests stop it after each number of writes.
 
 use std::sync::Arc;

@@ -7,6 +7,7 @@ writes RELEASE.tar.gz beside this file. It needs root and boto3, which `.tools/c
 virga stores: `upgrade.rs` says what. Never replace an archive: it represents data on users' disks.
 """
 
+import atexit
 import base64
 import io
 import json
@@ -58,6 +59,10 @@ class Server:
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE)
         line = self.process.stdout.readline().decode()
         self.address, self.buckets = line.split(" api ")[1].split()[0], line.split(" buckets ")[1].split()[0]
+
+    def stop(self):
+        self.process.terminate()
+        assert self.process.wait(60) == 0
 
     def cli(self, *arguments, pair=None):
         environment = dict(os.environ, VIRGA_DATA=self.data, VIRGA_ENDPOINT=self.address)
@@ -157,24 +162,25 @@ def other_account(server):
 
 
 def main(release):
-    with tempfile.TemporaryDirectory() as directory:
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as directory:
         data = os.path.join(directory, "data")
         server = Server(data)
+        atexit.register(server.process.terminate)
         own = json.load(open(os.path.join(data, "credentials.json")))
         own = own["secret_id"], own["secret_key"]
         functions(server)
         events(server)
         objects(server, own, "photos-1250000000")
         triggered_by_bucket(server, own, "photos-1250000000")
-        server.cli("role", "create", "reader", "--policy", json.dumps(
-            {"version": "2.0", "statement": [{"effect": "allow", "action": ["scf:ListFunctions"], "resource": ["*"]}]}))
+        policy = os.path.join(directory, "policy.json")
+        json.dump({"version": "2.0", "statement": [{"effect": "allow", "action": ["scf:ListFunctions"], "resource": ["*"]}]}, open(policy, "w"))
+        server.cli("role", "create", "reader", "--policy", policy)
         other_account(server)
         # The ledger and the log store are written with a delay.
         server.wait(lambda: "hello" in server.cli("usage", "--json"))
-        server.process.terminate()
-        assert server.process.wait(60) == 0
+        server.stop()
         archive = os.path.join(HERE, release + ".tar.gz")
-        subprocess.run(["tar", "--sort=name", "--owner=0", "--group=0", "--numeric-owner", "--exclude=./run", "--exclude=./lock",
+        subprocess.run(["tar", "--sort=name", "--owner=0", "--group=0", "--numeric-owner", "--exclude=./run", "--exclude=./lock", "--exclude=./buckets/index.reserve", "--exclude=./code/aside", "--exclude=*-shm",
                         "--exclude=*.log", "-C", data, "-czf", archive, "."], check=True)
 
 

@@ -49,6 +49,7 @@ mod temporary;
 mod tls;
 mod traffic;
 mod triggers;
+mod upgrade;
 mod urls;
 mod usage;
 mod user;
