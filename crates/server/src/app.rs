@@ -50,7 +50,9 @@ pub(crate) async fn up(
         signals.wait().await;
         info!("draining: new requests are refused, running ones may complete");
     };
-    Parts::new(config.drain_timeout).run(start, until).await?;
+    Parts::new(config.api.drain_timeout)
+        .run(start, until)
+        .await?;
     info!("stopped");
     Ok(())
 }
@@ -64,8 +66,11 @@ async fn start(
 ) -> Result<Signals, StartError> {
     // 1. Preconditions, before anything is changed.
     let host = host::check(config, &privileges)?;
-    parts.hold("data directory", host::lock_data_directory(&config.data)?);
-    let credentials = credentials::load(&config.data)?;
+    parts.hold(
+        "data directory",
+        host::lock_data_directory(&config.api.data)?,
+    );
+    let credentials = credentials::load(&config.api.data)?;
     let from_environment = credentials::from_environment()?.is_some();
     let listeners = Listeners::bind(config).await?;
     let ready = ReadyLine::new(config, &listeners, from_environment);

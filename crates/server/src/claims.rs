@@ -66,7 +66,7 @@ impl Claim {
     /// The resource that another virga holds, with the option that asked for it.
     pub(crate) fn take(config: &Config, privileges: &Privileges) -> Result<Self, ClaimError> {
         let (first, count, end) = ids(config, privileges)?;
-        if config.isolation == Isolation::Process {
+        if config.sandbox.isolation == Isolation::Process {
             return Ok(Self {
                 cgroup: config.cgroup.value.clone(),
                 users: (first.value, count),
@@ -88,7 +88,7 @@ impl Claim {
         let shift = user::on_host(first.value) - first.value;
         let request = ClaimRequest {
             process: std::process::id(),
-            data: config.data.clone(),
+            data: config.api.data.clone(),
             cgroup: config.cgroup.clone(),
             cgroup_parent: sandbox::cgroup::place_of_trees()?,
             first_user: first.map(|id| id + shift),
@@ -143,10 +143,10 @@ impl Drop for Held {
 
 /// Returns the first user id of instances, their number, and the end of the allowed range.
 fn ids(config: &Config, privileges: &Privileges) -> Result<(Choice<u32>, u32, u32), ClaimError> {
-    match (privileges, config.uid_base) {
+    match (privileges, config.sandbox.uid_base) {
         (Privileges::Namespace { .. }, Some(_)) => Err(ClaimError::IdsOfUser),
         (Privileges::Namespace { ids, .. }, None) => {
-            let count = config.uid_count.min(*ids);
+            let count = config.sandbox.uid_count.min(*ids);
             Ok((Choice::free(user::FIRST), count, user::FIRST + ids))
         }
         (_, configured) => {
@@ -154,14 +154,14 @@ fn ids(config: &Config, privileges: &Privileges) -> Result<(Choice<u32>, u32, u3
                 value: configured.unwrap_or(FIRST_ID),
                 configured: configured.is_some(),
             };
-            Ok((first, config.uid_count, u32::MAX))
+            Ok((first, config.sandbox.uid_count, u32::MAX))
         }
     }
 }
 
 /// Returns the address range to claim. Without outbound network, addresses are visible only inside.
 fn outlet(config: &Config) -> Result<Option<(Choice<network::AddressBlock>, u64)>, ClaimError> {
-    if config.network != NetworkReach::Outbound {
+    if config.sandbox.network != NetworkReach::Outbound {
         return Ok(None);
     }
     let range = config.network_plan.clone().map(|plan| plan.range());

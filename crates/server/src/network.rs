@@ -16,19 +16,19 @@ const RESOLVERS: &[&str] = &["/etc/resolv.conf", "/run/systemd/resolve/resolv.co
 
 /// Creates the network; `None` if functions have none of their own.
 pub(crate) fn open(config: &Config, claim: &Claim) -> sandbox::Result<Option<Network>> {
-    if config.isolation == Isolation::Process {
+    if config.sandbox.isolation == Isolation::Process {
         return Ok(None);
     }
-    let reach = match config.network {
+    let reach = match config.sandbox.network {
         NetworkReach::Nothing => return Ok(None),
         NetworkReach::Internal => Reach::Api,
         NetworkReach::Outbound => Reach::Outbound(Outbound {
-            resolvers: resolvers(&config.dns, true),
-            allowed: config.network_allow.clone(),
-            refused: config.network_deny.clone(),
+            resolvers: resolvers(&config.sandbox.dns, true),
+            allowed: config.sandbox.network_allow.clone(),
+            refused: config.sandbox.network_deny.clone(),
         }),
     };
-    let resolving = match config.cloud_names {
+    let resolving = match config.sandbox.cloud_names {
         true => Resolving::Router,
         false => Resolving::Beyond,
     };
@@ -38,19 +38,19 @@ pub(crate) fn open(config: &Config, claim: &Claim) -> sandbox::Result<Option<Net
 /// Returns the upstream resolvers for names that virga does not answer itself, in the order of the name servers that functions
 /// see.
 pub(crate) fn upstream(config: &Config) -> Vec<Ipv4Addr> {
-    match config.network {
+    match config.sandbox.network {
         NetworkReach::Nothing | NetworkReach::Internal => Vec::new(),
-        NetworkReach::Outbound => resolvers(&config.dns, false),
+        NetworkReach::Outbound => resolvers(&config.sandbox.dns, false),
     }
 }
 
 /// Returns the URL by which functions reach a service of virga that listens on `address`, or on `port` of the functions'
 /// network.
 pub(crate) fn endpoint(config: &Config, address: SocketAddr, port: u16) -> Option<String> {
-    if config.isolation == Isolation::Process {
+    if config.sandbox.isolation == Isolation::Process {
         return Some(format!("http://{address}"));
     }
-    (config.network != NetworkReach::Nothing).then(|| format!("http://{API_NAME}:{port}"))
+    (config.sandbox.network != NetworkReach::Nothing).then(|| format!("http://{API_NAME}:{port}"))
 }
 
 fn resolvers(configured: &[Ipv4Addr], warn_if_empty: bool) -> Vec<Ipv4Addr> {

@@ -82,8 +82,8 @@ impl Engine {
             limits.clone(),
         );
         let clock = CronClock {
-            zone: config.cron_zone.clone(),
-            weekday_zero: config.cron_weekday_zero,
+            zone: config.events.cron_zone.clone(),
+            weekday_zero: config.events.cron_weekday_zero,
         };
         let provisioner = Provisioner::start(catalog.clone(), driver.clone(), clock);
         let runner = start_runner(parts, config, stores, &ingest, &driver).await?;
@@ -124,7 +124,7 @@ pub(super) fn start_worker(
         warn!("no Python was found; install python3, or set its path with --python");
         return Ok(worker);
     };
-    if let Err(error) = worker.prepare(config.account, FunctionKind::Event, newest, []) {
+    if let Err(error) = worker.prepare(config.api.app_id, FunctionKind::Event, newest, []) {
         warn!(%error, "failed to pre-warm an interpreter; the first cold start takes longer");
     }
     Ok(worker)
@@ -138,8 +138,8 @@ pub(super) fn platform(
 ) -> PlatformInfo {
     let buckets = listeners.bucket_address;
     PlatformInfo {
-        region: config.region.clone(),
-        uin: config.uin.to_string(),
+        region: config.api.region.clone(),
+        uin: config.api.uin.to_string(),
         endpoint: network::endpoint(config, listeners.address, API_PORT),
         buckets: buckets.and_then(|address| network::endpoint(config, address, BUCKET_PORT)),
         trusts_authority,
@@ -190,7 +190,7 @@ async fn start_timers(
     stores: &Stores,
     ingest: &Ingest,
 ) -> Result<(), StartError> {
-    let journal = SqliteKv::open(&config.data.join("timers.sqlite"))?;
+    let journal = SqliteKv::open(&config.api.data.join("timers.sqlite"))?;
     let timers = Timers::start(
         stores.catalog.clone(),
         ingest.clone(),

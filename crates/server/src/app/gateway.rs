@@ -6,6 +6,7 @@ use tokio::sync::Semaphore;
 
 use super::engine::Engine;
 use super::listeners::Listeners;
+use super::settings;
 use super::stores::Stores;
 use crate::buckets;
 use crate::config::Config;
@@ -22,31 +23,31 @@ pub(super) fn assemble(
     engine: Engine,
     listeners: &Listeners,
 ) -> (Arc<Gateway>, Arc<Urls>) {
-    let public_url = config.public_url.as_deref();
+    let public_url = config.api.public_url.as_deref();
     let addresses = Addresses::new(
-        &config.region,
-        &config.url_domain,
+        &config.api.region,
+        &config.urls.url_domain,
         public_url,
         listeners.address,
     );
-    let addresses = Arc::new(addresses.with_paths(config.url_paths));
+    let addresses = Arc::new(addresses.with_paths(config.urls.url_paths));
     let hosts = Arc::new(api_hosts(config, listeners.certificate.clone()));
     let ownership = Arc::new(Ownership::new(
-        config.domain_allow.clone(),
+        config.urls.domain_allow.clone(),
         &stores.master,
-        Dns::new(&config.domain_resolvers),
-        config.domain_grace,
+        Dns::new(&config.urls.domain_resolvers),
+        config.urls.domain_grace,
     ));
     tokio::spawn(watch_domains(
         ownership.clone(),
         stores.catalog.clone(),
-        config.domain_check,
+        config.urls.domain_check,
     ));
     let settings = UrlSettings {
         addresses: addresses.clone(),
         hosts: hosts.clone(),
         ownership: ownership.clone(),
-        errors: config.url_errors,
+        errors: config.urls.url_errors,
     };
     let urls = Arc::new(Urls::new(
         settings,
@@ -56,15 +57,15 @@ pub(super) fn assemble(
         stores.access.clone(),
     ));
     let gateway = Gateway {
-        region: config.region.clone(),
-        weekday_zero: config.cron_weekday_zero,
-        public_url: config.public_url.clone(),
+        region: config.api.region.clone(),
+        weekday_zero: config.events.cron_weekday_zero,
+        public_url: config.api.public_url.clone(),
         event_sources: config.event_sources.clone(),
         monitoring: MetricsAccess {
-            token: config.metrics_token.clone(),
+            token: config.api.metrics_token.clone(),
             separate_listener: listeners.metrics.is_some(),
         },
-        object_source: buckets::ObjectSource::new(stores.objects, config.region.clone()),
+        object_source: buckets::ObjectSource::new(stores.objects, config.api.region.clone()),
         object_triggers: stores.object_triggers,
         access: stores.access,
         catalog: stores.catalog,
@@ -86,7 +87,7 @@ pub(super) fn assemble(
         addresses,
         hosts,
         ownership,
-        body_memory: FairSemaphore::new(TrafficRules::bodies(&config.traffic)),
+        body_memory: FairSemaphore::new(TrafficRules::bodies(&settings::traffic(config))),
         package_memory: FairSemaphore::new(PACKAGE_MEMORY_BYTES),
         forms: Semaphore::new(1),
     };
@@ -96,9 +97,14 @@ pub(super) fn assemble(
 /// Returns the host names of this installation. They include the machine's name, which clients on its network use.
 fn api_hosts(config: &Config, certificate: CertificateNames) -> ApiHosts {
     let machine = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-    let patterns = config.api_hosts.iter().cloned();
+    let patterns = config.api.api_hosts.iter().cloned();
     let patterns: Vec<_> = patterns.chain(machine.trim().parse()).collect();
     let buckets = config.buckets.iter().flat_map(|buckets| &buckets.domains);
-    let zones = buckets.chain([&config.url_domain]).map(String::as_str);
-    ApiHosts::new(&patterns, config.public_url.as_deref(), zones, certificate)
+    let zones = buckets.chain([&config.urls.url_domain]).map(String::as_str);
+    ApiHosts::new(
+        &patterns,
+        config.api.public_url.as_deref(),
+        zones,
+        certificate,
+    )
 }

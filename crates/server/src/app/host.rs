@@ -24,13 +24,13 @@ pub(super) fn check(
 ) -> Result<String, StartError> {
     let mut found = Vec::new();
     let mut missing = Vec::new();
-    let networked = config.isolation == Isolation::Full;
-    let network =
-        (networked && config.network != NetworkReach::Nothing).then(sandbox::probe::network);
-    let outbound = (networked && config.network == NetworkReach::Outbound)
+    let networked = config.sandbox.isolation == Isolation::Full;
+    let network = (networked && config.sandbox.network != NetworkReach::Nothing)
+        .then(sandbox::probe::network);
+    let outbound = (networked && config.sandbox.network == NetworkReach::Outbound)
         .then(|| sandbox::probe::outbound(privileges.as_ref().ok()?))
         .flatten();
-    let checks = match config.isolation {
+    let checks = match config.sandbox.isolation {
         Isolation::Full => sandbox::probe::host(privileges),
         Isolation::Process => sandbox::probe::process(),
     };
@@ -43,7 +43,7 @@ pub(super) fn check(
     if !missing.is_empty() {
         return Err(StartError::Host(missing.join("\n")));
     }
-    if config.isolation == Isolation::Process {
+    if config.sandbox.isolation == Isolation::Process {
         warn!("{ISOLATION_WARNING}");
     }
     Ok(found.join("; "))

@@ -12,7 +12,7 @@ use super::listeners::bind;
 use super::parts::Parts;
 use crate::claims::Claim;
 use crate::cloud::{self, Cloud};
-use crate::config::Config;
+use crate::config::{BuildNetwork, Config};
 use crate::index_proxy::IndexProxy;
 use crate::listen::Listener;
 use crate::network;
@@ -55,7 +55,7 @@ pub(super) async fn open(
             .buckets
             .push(Listener::plain(listen(found, BUCKET_PORT)?));
     }
-    if config.cloud_names {
+    if config.sandbox.cloud_names {
         let cloud = Cloud::open(config, found)?;
         inside.api.extend(cloud.api);
         inside.buckets.extend(cloud.buckets);
@@ -71,11 +71,12 @@ async fn index_proxy(
     config: &Config,
     network: Option<&Network>,
 ) -> Result<Option<IndexProxy>, StartError> {
-    let index = config.install_index.as_ref();
+    let index = config.builds.install_index.as_ref();
     let Some(index) = index.filter(|index| index.credentials.is_some()) else {
         return Ok(None);
     };
-    let on_host = config.install_on_host_network || config.isolation == Isolation::Process;
+    let on_host = config.builds.install_network == BuildNetwork::Host
+        || config.sandbox.isolation == Isolation::Process;
     let listener = if on_host {
         let loopback = SocketAddr::from(([127, 0, 0, 1], 0));
         bind(loopback, "install-index").await?.0

@@ -31,7 +31,7 @@ pub(super) struct Listeners {
 impl Listeners {
     /// Binds all listeners.
     pub(super) async fn bind(config: &Config) -> Result<Self, StartError> {
-        let (listener, address) = bind(config.listen, "listen").await?;
+        let (listener, address) = bind(config.api.listen, "listen").await?;
         let mut bound = Self {
             api: vec![Listener::plain(listener)],
             address,
@@ -50,7 +50,7 @@ impl Listeners {
                 .push(secure(listener, config, settings, names, &[])?);
             bound.tls_address = Some(address);
         }
-        if let Some(address) = config.metrics_listen {
+        if let Some(address) = config.api.metrics_listen {
             let (listener, address) = bind(address, "metrics-listen").await?;
             bound.metrics = Some(Listener::plain(listener));
             bound.metrics_address = Some(address);
@@ -88,7 +88,13 @@ fn secure(
     names: CertificateNames,
     domains: &[String],
 ) -> Result<Listener, StartError> {
-    let tls = tls::open(settings, &config.data, names, &config.region, domains)?;
+    let tls = tls::open(
+        settings,
+        &config.api.data,
+        names,
+        &config.api.region,
+        domains,
+    )?;
     Ok(Listener {
         listener,
         tls: Some(tls),

@@ -9,11 +9,11 @@ use crate::config::{Config, LogFormat};
 /// Starts the log on standard error.
 pub(super) fn start(config: &Config) {
     // s3s logs every rejected request as an error, and signing keys at finer levels.
-    let filter = EnvFilter::new(format!("{},s3s=off", config.log));
+    let filter = EnvFilter::new(format!("{},s3s=off", config.logs.log));
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(io::stderr);
-    let json = match config.log_format {
+    let json = match config.logs.log_format {
         LogFormat::Json => true,
         LogFormat::Text => false,
         LogFormat::Auto => !io::stderr().is_terminal(),

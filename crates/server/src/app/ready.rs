@@ -19,7 +19,7 @@ pub(super) struct ReadyLine {
 impl ReadyLine {
     /// Builds the line. `from_environment`: whether the first key pair is the environment's.
     pub(super) fn new(config: &Config, listeners: &Listeners, from_environment: bool) -> Self {
-        let (address, data) = (listeners.address, &config.data);
+        let (address, data) = (listeners.address, &config.api.data);
         let credentials = if from_environment {
             "the environment's".to_owned()
         } else {
@@ -50,7 +50,7 @@ impl ReadyLine {
     pub(super) fn print(&self, config: &Config, host: &str) {
         println!("{}", self.text);
         let _ = io::stdout().flush();
-        let (address, cron_zone) = (self.address, config.cron_zone.iana_name());
+        let (address, cron_zone) = (self.address, config.events.cron_zone.iana_name());
         info!(%address, host, cron_zone, "ready");
     }
 }

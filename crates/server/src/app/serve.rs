@@ -14,6 +14,7 @@ use super::host::open_files;
 use super::inside::Inside;
 use super::listeners::Listeners;
 use super::parts::Parts;
+use super::settings;
 use crate::buckets;
 use crate::config::Config;
 use crate::gateway::{
@@ -63,13 +64,14 @@ pub(super) fn start(
     let (stop, stopped) = watch::channel(());
     let traffic = |rules, proxies| {
         let metrics = gateway.metrics.clone();
-        Traffic::start(rules, proxies, &config.data, metrics, stopped.clone())
+        Traffic::start(rules, proxies, &config.api.data, metrics, stopped.clone())
     };
-    let (settings, head, files) = (&config.traffic, config.head_timeout, open_files());
-    let outside = TrafficRules::outside(settings, head, files);
+    let settings = settings::traffic(config);
+    let (head, files) = (config.api.head_timeout, open_files());
+    let outside = TrafficRules::outside(&settings, head, files);
     let server = Server {
         outside: traffic(outside, &settings.proxies),
-        inside: traffic(TrafficRules::inside(settings, head, files), &[]),
+        inside: traffic(TrafficRules::inside(&settings, head, files), &[]),
         gateway: gateway.clone(),
         connections,
         stopped: stopped.clone(),

@@ -6,17 +6,18 @@ use std::time::Duration;
 
 use dispatch::events::{QueueLimits, RetryPolicy};
 use dispatch::schedule::ScheduleConfig;
-use worker::{InstallSettings, Interpreters, PlatformInfo};
+use worker::{InstallSettings, Interpreters, PlatformInfo, ZygoteRenewal};
 
 use super::error::StartError;
 use super::host::max_instances_by_open_files;
 use crate::access::Access;
 use crate::builds::BuildSettings;
 use crate::claims::Claim;
-use crate::config::Config;
+use crate::config::{BuildNetwork, Config};
 use crate::driver;
 use crate::index_proxy::IndexProxy;
 use crate::queue::{self, Budget};
+use crate::traffic::TrafficSettings;
 use crate::triggers::TimerSettings;
 
 /// How long a pool waits for memory before pools that hold more yield some.
@@ -37,7 +38,7 @@ pub(super) fn worker(
     claim: &Claim,
 ) -> Result<worker::Config, StartError> {
     let (uid_base, uid_count) = claim.users;
-    let directory = config.data.join("run");
+    let directory = config.api.data.join("run");
     // Roots are bind-mounted from here, so the path must be absolute.
     let step = "create the run directory";
     std::fs::create_dir_all(&directory).map_err(StartError::io(step))?;
@@ -48,59 +49,67 @@ pub(super) fn worker(
         virga,
         cgroup: claim.cgroup.clone(),
         claim: claim.for_warden(),
-        interpreters: Interpreters::find(&config.python, &config.node, config.runtime_fallback),
+        interpreters: Interpreters::find(
+            &config.instances.python,
+            &config.instances.node,
+            config.instances.runtime_fallback,
+        ),
         uid_base,
         uid_count: uid_count.min(max_instances_by_open_files()),
-        blanks: config.prewarm,
-        renewal: config.renewal,
+        blanks: config.instances.prewarm,
+        renewal: ZygoteRenewal {
+            forks: config.instances.zygote_forks,
+            age: config.instances.zygote_age,
+        },
         limits: config.limits.clone(),
-        isolation: config.isolation,
+        isolation: config.sandbox.isolation,
         authority: None,
-        tmp_total_bytes: config.tmp_total_mb.map(|mb| mb << 20),
+        tmp_total_bytes: config.sandbox.tmp_total_mb.map(|mb| mb << 20),
     })
 }
 
 pub(super) fn driver(config: &Config, access: Access, platform: PlatformInfo) -> driver::Settings {
+    let headroom = config.instances.headroom();
     driver::Settings {
         dispatch: dispatch::Config {
             account_mb: config.limits.concurrency_mb.into(),
-            node_mb: config.node_memory_mb,
-            headroom_mb: config.headroom_mb,
-            first_mb: config.first_mb,
-            max_starting: config.max_starting,
-            max_waiting: config.max_waiting,
+            node_mb: config.instances.node_memory_mb,
+            headroom_mb: headroom.total_mb,
+            first_mb: headroom.per_account_mb,
+            max_starting: config.instances.max_starting,
+            max_waiting: config.instances.max_waiting,
             max_start_attempts: START_ATTEMPTS,
-            brief_at_once: config.short_request_concurrency,
+            brief_at_once: config.instances.short_request_concurrency,
             starts_per_minute: config.limits.scale_out_per_minute,
             yield_after: YIELD_AFTER.as_micros() as u64,
         },
-        keep_alive: config.keep_alive,
-        freeze_after: config.freeze_after,
-        wait: config.wait,
+        keep_alive: config.instances.keep_alive,
+        freeze_after: config.instances.freeze_after_ms,
+        wait: config.instances.wait,
         platform: Arc::new(platform),
         call_chains: access.call_chains().clone(),
         access,
-        role_session: config.role_session,
+        role_session: config.access.role_session,
     }
 }
 
 pub(super) fn event_budget(config: &Config) -> Budget {
     Budget {
-        bytes: config.event_store_bytes,
+        bytes: config.events.event_store_mb << 20,
         history: EVENT_HISTORY,
-        history_events: config.event_history,
-        usage: config.usage_retention,
+        history_events: config.events.event_history,
+        usage: config.events.usage_retention_days,
     }
 }
 
 pub(super) fn timers(config: &Config) -> TimerSettings {
     TimerSettings {
         terms: ScheduleConfig {
-            zone: config.cron_zone.clone(),
-            missed: config.timer_missed,
-            grace: config.timer_grace.as_secs() as i64,
+            zone: config.events.cron_zone.clone(),
+            missed: config.events.timer_missed,
+            grace: config.events.timer_grace.as_secs() as i64,
         },
-        weekday_zero: config.cron_weekday_zero,
+        weekday_zero: config.events.cron_weekday_zero,
     }
 }
 
@@ -111,34 +120,49 @@ pub(super) fn events(config: &Config, access: Access) -> queue::Settings {
             window: EVENT_WINDOW,
             waiting: EVENTS_QUEUED,
             in_progress: EVENTS_RUNNING,
-            pause: microseconds(config.event_throttled),
+            pause: microseconds(config.events.event_throttled_ms),
         },
         policy: RetryPolicy {
             retries: config.limits.retry_num_max,
             ttl: u64::from(config.limits.msg_ttl_max_s) * 1_000_000,
-            after_user_fault: microseconds(config.event_retry),
-            after_system_fault: microseconds(config.event_backoff),
-            max_delay: microseconds(config.event_backoff_max),
+            after_user_fault: microseconds(config.events.event_retry_ms),
+            after_system_fault: microseconds(config.events.event_backoff_ms),
+            max_delay: microseconds(config.events.event_backoff_max_ms),
         },
-        wait: config.wait.max(config.event_throttled),
-        max_depth: config.max_depth,
+        wait: config.instances.wait.max(config.events.event_throttled_ms),
+        max_depth: config.events.max_depth,
         limits: Arc::new(config.limits.clone()),
         access,
-        endpoints: config.dead_letter_endpoints.clone(),
+        endpoints: config.events.dead_letter_endpoints.clone(),
     }
 }
 
 pub(super) fn builds(config: &Config, index: Option<IndexProxy>) -> BuildSettings {
     let install = InstallSettings {
-        timeout: config.install_timeout,
-        index: config.install_index.as_ref().map(|index| index.url.clone()),
-        registry: config.install_registry.clone(),
-        directories: config.install_directories.clone(),
-        host_network: config.install_on_host_network,
+        timeout: config.builds.install_timeout,
+        index: config
+            .builds
+            .install_index
+            .as_ref()
+            .map(|index| index.url.clone()),
+        registry: config.builds.install_registry.clone(),
+        directories: config.builds.install_directories.clone(),
+        host_network: config.builds.install_network == BuildNetwork::Host,
     };
     BuildSettings {
         install,
         index,
-        memory_mb: config.install_memory_mb,
+        memory_mb: config.builds.install_memory_mb,
+    }
+}
+
+pub(super) fn traffic(config: &Config) -> TrafficSettings {
+    TrafficSettings {
+        connections: config.traffic.connections,
+        memory_bytes: config.traffic.traffic_memory_mb << 20,
+        spool_bytes: config.traffic.spool_mb << 20,
+        stall_timeout: config.traffic.stall_timeout,
+        min_rate: config.traffic.min_rate,
+        proxies: config.traffic.trusted_proxies.clone(),
     }
 }

@@ -45,12 +45,12 @@ impl Stores {
         config: &Config,
         credentials: Credentials,
     ) -> Result<Self, StartError> {
-        let data = &config.data;
+        let data = &config.api.data;
         let kv: Arc<dyn Kv> = Arc::new(SqliteKv::open(&data.join("catalog.sqlite"))?);
         let master = master::load(data, &*kv).await?;
         let kv = master::unseal(data, kv, &master).await?;
         let catalog = Catalog::open_bounded(Arc::new(kv), config.limits.catalog_bytes).await?;
-        let account = access::operator_account(config.account, config.uin)?;
+        let account = access::operator_account(config.api.app_id, config.api.uin)?;
         let operator = Operator {
             account: account.clone(),
             credentials,
@@ -63,7 +63,7 @@ impl Stores {
         let metrics = Arc::new(metrics);
         let (logs, telemetry) = open_logs(parts, config, metrics.clone())?;
         let queue = open_queue(parts, config)?;
-        let object_triggers = ObjectTriggers::new(catalog.clone(), config.region.clone());
+        let object_triggers = ObjectTriggers::new(catalog.clone(), config.api.region.clone());
         let objects = open_objects(parts, config, &object_triggers)?;
         let stores = Self {
             master,
@@ -104,12 +104,12 @@ fn open_access(
     master: &MasterKeys,
 ) -> Result<Access, StartError> {
     let rules = AccessRules {
-        region: config.region.clone(),
-        rates: config.rate_limits.clone(),
-        failures: config.auth_failures,
-        signatures: config.signatures,
+        region: config.api.region.clone(),
+        rates: config.access.rate_limits.clone(),
+        failures: config.access.auth_failures,
+        signatures: config.access.signatures(),
     };
-    let nonces = Nonces::open(&config.data.join("nonces"), clock::now_ms() / 1000)
+    let nonces = Nonces::open(&config.api.data.join("nonces"), clock::now_ms() / 1000)
         .map_err(StartError::io("open the list of used nonces"))?;
     Ok(Access::new(catalog, operator, rules, master, nonces))
 }
@@ -120,10 +120,10 @@ fn open_logs(
     metrics: Arc<Metrics>,
 ) -> Result<(LogStore, Telemetry), StartError> {
     let settings = LogStoreSettings {
-        retention: config.log_retention,
-        max_bytes: config.log_store_bytes,
+        retention: config.logs.log_retention_days,
+        max_bytes: config.logs.log_store_mb << 20,
     };
-    let logs = LogStore::open(&config.data.join("logs.sqlite"), settings)?;
+    let logs = LogStore::open(&config.api.data.join("logs.sqlite"), settings)?;
     let telemetry =
         Telemetry::start(logs.clone(), metrics).map_err(StartError::io("start the log writer"))?;
     let writer = telemetry.clone();
@@ -132,7 +132,7 @@ fn open_logs(
 }
 
 fn open_queue(parts: &mut Parts, config: &Config) -> Result<Arc<dyn Queue>, StartError> {
-    let path = config.data.join("events.sqlite");
+    let path = config.api.data.join("events.sqlite");
     let queue: Arc<dyn Queue> = Arc::new(SqliteQueue::open(&path, settings::event_budget(config))?);
     let ledger = queue.clone();
     parts.add("usage ledger", |_| async move {
@@ -151,7 +151,7 @@ fn open_objects(
     let Some(settings) = &config.buckets else {
         return Ok(None);
     };
-    let objects = buckets::open(&config.data, settings, Arc::new(triggers.clone()))?;
+    let objects = buckets::open(&config.api.data, settings, Arc::new(triggers.clone()))?;
     let closing = objects.clone();
     parts.add("buckets", |_| async move { closing.close().await });
     Ok(Some(objects))

@@ -279,7 +279,7 @@ fn up(matches: &ArgMatches) -> ExitCode {
         }
     };
     // A user namespace can only be entered by a single-threaded process.
-    let privileges = match config.isolation {
+    let privileges = match config.sandbox.isolation {
         Isolation::Full => sandbox::user::enter(),
         Isolation::Process => Ok(sandbox::user::stay()),
     };

@@ -61,7 +61,7 @@ impl Cloud {
             api: network.plan().gateway(),
             buckets: network.plan().storage(),
         };
-        let names = CloudNames::new(&config.region, config.buckets.is_some());
+        let names = CloudNames::new(&config.api.region, config.buckets.is_some());
         let resolver = Resolver::new(names, addresses);
         let mut resolvers = JoinSet::new();
         let mut upstream = upstream(config).into_iter();
@@ -86,7 +86,7 @@ impl Cloud {
 /// # Errors
 /// Disk errors.
 pub(crate) fn authority(config: &Config) -> Result<Authority, CloudError> {
-    let path = config.data.join(tls::DIRECTORY).join(tls::CA);
+    let path = config.api.data.join(tls::DIRECTORY).join(tls::CA);
     Ok(Authority {
         certificate: fs::read_to_string(path)?,
         subject_hash: tls::SUBJECT_HASH.to_owned(),
@@ -112,7 +112,13 @@ fn listeners(
         source: Source::Authority,
     };
     let names = CertificateNames::default();
-    let tls = tls::open(&settings, &config.data, names, &config.region, domains)?;
+    let tls = tls::open(
+        &settings,
+        &config.api.data,
+        names,
+        &config.api.region,
+        domains,
+    )?;
     Ok(vec![
         Listener::plain(listen(http)?),
         Listener {

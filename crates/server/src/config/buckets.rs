@@ -1,61 +1,40 @@
-//! The options of the bucket server.
+//! The bucket server. The secret of an external S3 is in a file, so that neither a command line nor an environment shows it.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use super::{Opt, RawConfig, opt, words};
+use super::option::options;
+use super::parse::{Parsed, base_url, host_name, items, number, optional, parsed, text};
+use super::raw::RawConfig;
 
-/// The options. The secret of an external S3 is in a file, so that neither a command line nor an environment shows it.
-pub(super) const OPTIONS: &[Opt] = &[
-    opt(
-        "bucket_listen",
-        "ADDRESS",
-        "127.0.0.1:9401",
-        "Address of the bucket API (COS and S3); off = no buckets",
-    ),
-    opt(
-        "bucket_tls_listen",
-        "ADDRESS",
-        "",
-        "Address of the bucket API over TLS, with the API's certificate; empty = no TLS",
-    ),
-    opt(
-        "bucket_domain",
-        "NAMES",
-        "localhost",
-        "Domains of bucket host names, <bucket>.cos.<domain> and <bucket>.<domain>, separated by commas",
-    ),
-    opt(
-        "bucket_store_mb",
-        "MB",
-        "102400",
-        "Maximum size of all objects and their index (MB); when full, writes are rejected",
-    ),
-    opt(
-        "bucket_s3_endpoint",
-        "URL",
-        "",
-        "External S3 that stores the bytes of objects, as https://s3.example.com; empty = files in the data directory",
-    ),
-    opt(
-        "bucket_s3_bucket",
-        "NAME",
-        "",
-        "Bucket of the external S3; virga stores below its own prefix",
-    ),
-    opt(
-        "bucket_s3_region",
-        "NAME",
-        "us-east-1",
-        "Region of the external S3",
-    ),
-    opt(
-        "bucket_s3_credentials",
-        "FILE",
-        "",
-        "JSON file with access_key_id and secret_access_key of the external S3",
-    ),
-];
+options! {
+    /// Options of the bucket server.
+    BucketOptions {
+        /// Address of the bucket API (COS and S3); off = no buckets
+        bucket_listen: Option<SocketAddr> = "ADDRESS", "127.0.0.1:9401" => listen;
+
+        /// Address of the bucket API over TLS, with the API's certificate; empty = no TLS
+        bucket_tls_listen: Option<SocketAddr> = "ADDRESS", "" => optional(parsed("an address and port, such as 127.0.0.1:9444"));
+
+        /// Domains of bucket host names, <bucket>.cos.<domain> and <bucket>.<domain>, separated by commas
+        bucket_domain: Vec<String> = "NAMES", "localhost" => items(host_name("hosts' names, such as objects.example.com"));
+
+        /// Maximum size of all objects and their index (MB); when full, writes are rejected
+        bucket_store_mb: u64 = "MB", "102400" => number(1..=1 << 40);
+
+        /// External S3 that stores the bytes of objects, as https://s3.example.com; empty = files in the data directory
+        bucket_s3_endpoint: Option<String> = "URL", "" => optional(base_url);
+
+        /// Bucket of the external S3; virga stores below its own prefix
+        bucket_s3_bucket: String = "NAME", "" => |text| Ok(text.to_owned());
+
+        /// Region of the external S3
+        bucket_s3_region: String = "NAME", "us-east-1" => text;
+
+        /// JSON file with access_key_id and secret_access_key of the external S3
+        bucket_s3_credentials: PathBuf = "FILE", "" => |text| Ok(text.into());
+    }
+}
 
 /// The validated settings.
 #[derive(Clone, Debug)]
@@ -76,103 +55,63 @@ pub(crate) struct ExternalStorage {
     pub(crate) credentials: PathBuf,
 }
 
-impl RawConfig {
-    /// Reads the settings; `None` if buckets are disabled.
-    pub(super) fn buckets(&mut self) -> Option<BucketSettings> {
-        let listens = self.raw("bucket_listen").0;
-        let off = listens.is_empty() || listens == "off";
-        let secure = !self.raw("bucket_tls_listen").0.is_empty();
-        if secure && (off || self.raw("tls_listen").0.is_empty()) {
+impl BucketOptions {
+    /// Returns the settings; `None` if buckets are disabled.
+    pub(super) fn settings(&self, raw: &mut RawConfig) -> Option<BucketSettings> {
+        let secure = raw.is_set("bucket_tls_listen");
+        if secure && (self.bucket_listen.is_none() || !raw.is_set("tls_listen")) {
             let problem = "bucket_tls_listen: it needs bucket_listen, and tls_listen, whose certificate it uses; set both";
-            self.problems.push(problem.to_owned());
-        }
-        if off {
-            return None;
+            raw.problems.push(problem.to_owned());
         }
         Some(BucketSettings {
-            listen: self.parse(
-                "bucket_listen",
-                "an address and port, such as 127.0.0.1:9401, or off",
-            ),
-            tls_listen: secure.then(|| {
-                self.parse(
-                    "bucket_tls_listen",
-                    "an address and port, such as 127.0.0.1:9444",
-                )
-            }),
-            domains: self.domains(),
-            store_bytes: self.number("bucket_store_mb", 1, 1 << 40) << 20,
-            external_storage: self.external_storage(),
+            listen: self.bucket_listen?,
+            tls_listen: self.bucket_tls_listen,
+            domains: self.bucket_domain.clone(),
+            store_bytes: self.bucket_store_mb << 20,
+            external_storage: self.external_storage(raw),
         })
     }
 
-    fn domains(&mut self) -> Vec<String> {
-        let (text, source) = self.raw("bucket_domain");
-        let fine = |b: u8| b.is_ascii_alphanumeric() || b == b'-';
-        let label = |label: &str| !label.is_empty() && label.bytes().all(fine);
-        for name in words(&text).filter(|name| !name.split('.').all(label)) {
-            self.problem(
-                "bucket_domain",
-                name,
-                &source,
-                "hosts' names, such as objects.example.com",
-            );
-        }
-        words(&text).map(str::to_ascii_lowercase).collect()
-    }
-
-    fn external_storage(&mut self) -> Option<ExternalStorage> {
+    fn external_storage(&self, raw: &mut RawConfig) -> Option<ExternalStorage> {
         const REQUIRED_TOGETHER: [&str; 3] = [
             "bucket_s3_endpoint",
             "bucket_s3_bucket",
             "bucket_s3_credentials",
         ];
-        let missing: Vec<_> = REQUIRED_TOGETHER
+        let missing = REQUIRED_TOGETHER
             .into_iter()
-            .filter(|name| self.raw(name).0.is_empty())
-            .collect();
-        if missing.len() == REQUIRED_TOGETHER.len() {
-            return None;
-        }
-        if !missing.is_empty() {
-            self.problems.push(format!(
+            .filter(|name| !raw.is_set(name));
+        let missing: Vec<_> = missing.collect();
+        if !missing.is_empty() && missing.len() < REQUIRED_TOGETHER.len() {
+            raw.problems.push(format!(
                 "{}: missing; set {} together, or none of them",
                 missing.join(", "),
                 REQUIRED_TOGETHER.join(", ")
             ));
         }
-        let (endpoint, source) = self.raw(REQUIRED_TOGETHER[0]);
-        if !endpoint.is_empty()
-            && !endpoint.starts_with("http://")
-            && !endpoint.starts_with("https://")
-        {
-            self.problem(
-                REQUIRED_TOGETHER[0],
-                &endpoint,
-                &source,
-                "a URL that starts with http:// or https://",
-            );
-        }
         Some(ExternalStorage {
-            endpoint: endpoint.trim_end_matches('/').to_owned(),
-            bucket: self.raw(REQUIRED_TOGETHER[1]).0,
-            region: self.text("bucket_s3_region"),
-            credentials: self.raw(REQUIRED_TOGETHER[2]).0.into(),
+            endpoint: self.bucket_s3_endpoint.clone()?,
+            bucket: self.bucket_s3_bucket.clone(),
+            region: self.bucket_s3_region.clone(),
+            credentials: self.bucket_s3_credentials.clone(),
         })
+    }
+}
+
+fn listen(text: &str) -> Parsed<Option<SocketAddr>> {
+    match text {
+        "" | "off" => Ok(None),
+        text => parsed("an address and port, such as 127.0.0.1:9401, or off")(text).map(Some),
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use clap::Command;
-
-    use super::super::{args, resolve};
+    use super::super::testing::resolve;
     use super::*;
 
     fn configured(line: &[&str]) -> Result<Option<BucketSettings>, Vec<String>> {
-        let command = Command::new("up").args(args());
-        let words = std::iter::once("up").chain(line.iter().copied());
-        resolve(&command.try_get_matches_from(words).expect("flags")).map(|config| config.buckets)
+        resolve(line).map(|config| config.buckets)
     }
 
     #[test]

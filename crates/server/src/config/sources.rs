@@ -7,7 +7,7 @@ use std::path::Path;
 use model::{AccountId, BucketName};
 use serde::Deserialize;
 
-use super::RawConfig;
+use super::raw::RawConfig;
 use crate::triggers::{EventSource, EventSources};
 
 /// A table of the file.
@@ -22,21 +22,16 @@ struct SourceTable {
     buckets: BTreeMap<String, String>,
 }
 
-impl RawConfig {
-    pub(super) fn event_sources(&mut self, first: AccountId) -> EventSources {
-        let (path, source) = self.raw("event_sources");
-        if path.is_empty() {
-            return EventSources::default();
-        }
-        match read(Path::new(&path), first) {
-            Ok(sources) => sources,
-            Err(why) => {
-                let allowed = format!("a TOML file with a table for each source is ({why})");
-                self.problem("event_sources", &path, &source, &allowed);
-                EventSources::default()
-            }
-        }
+/// Returns the external storages of the file. `first` is the first account.
+pub(super) fn event_sources(raw: &mut RawConfig, path: &Path, first: AccountId) -> EventSources {
+    if !raw.is_set("event_sources") {
+        return EventSources::default();
     }
+    read(path, first).unwrap_or_else(|why| {
+        let allowed = format!("a TOML file with a table for each source is ({why})");
+        raw.refuse_value("event_sources", &allowed);
+        EventSources::default()
+    })
 }
 
 /// Reads the file. Error messages never contain a token.

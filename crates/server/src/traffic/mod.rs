@@ -44,13 +44,29 @@ pub(crate) use self::source::Source;
 use self::spare::Spares;
 pub(crate) use self::stream::CountedStream;
 use self::throttle::Throttle;
-use crate::config::TrafficSettings;
 use crate::telemetry::Metrics;
 
 /// Bodies of verified callers that are spooled at a time; of unverified callers, one is.
 const SPOOL_SLOTS: u64 = 4;
 /// Bytes per second of unverified callers' bodies that are drained or spooled.
 const UNVERIFIED_BYTES_PER_SECOND: u64 = 32 << 20;
+
+/// The configured limits on traffic whose caller is not authenticated yet.
+#[derive(Clone, Debug)]
+pub(crate) struct TrafficSettings {
+    /// Maximum number of connections of each side.
+    pub(crate) connections: usize,
+    /// Memory for requests and responses.
+    pub(crate) memory_bytes: u64,
+    /// Disk space for request bodies.
+    pub(crate) spool_bytes: u64,
+    /// Time that a peer may be slower than `min_rate`.
+    pub(crate) stall_timeout: Duration,
+    /// Minimum transfer rate, in bytes per second; 0 = any.
+    pub(crate) min_rate: u64,
+    /// Trusted reverse proxies.
+    pub(crate) proxies: Vec<TrustedProxy>,
+}
 
 /// The limits for connections of one side.
 #[derive(Clone, Copy, Debug)]

@@ -1,8 +1,46 @@
-//! The package index and registry that builds install from. Builds never see the credentials of the index.
+//! Builds: where dependencies come from. Builds never see the credentials of the index.
 
 use std::fmt;
+use std::path::PathBuf;
+use std::time::Duration;
 
-use super::RawConfig;
+use super::option::options;
+use super::parse::{Parsed, number, one_of, optional, paths, refused, seconds};
+
+options! {
+    /// Options of builds.
+    BuildOptions {
+        /// Maximum time to install a package's dependencies (s)
+        install_timeout: Duration = "SECONDS", "300" => seconds;
+
+        /// Memory of a build, with the files it writes (MB), at most half of the account's quota and of node_memory_mb; both are
+        /// charged while it runs
+        install_memory_mb: u64 = "MB", "2048" => number(128..=1 << 20);
+
+        /// Package index for pip, with user and password if it needs them (builds do not see these); empty =
+        /// https://pypi.org/simple
+        install_index: Option<PackageIndex> = "URL", "" => optional(index);
+
+        /// Package registry for npm, without credentials, since builds would see them; empty = https://registry.npmjs.org
+        install_registry: Option<String> = "URL", "" => optional(registry);
+
+        /// Host directories with wheels that pip may read, separated by commas
+        install_directories: Vec<PathBuf> = "PATHS", "" => paths;
+
+        /// Network of builds (pip, npm): functions = as functions have it, host = everything that this host reaches
+        install_network: BuildNetwork = "WHICH", "functions" => one_of([
+            ("functions", BuildNetwork::Functions),
+            ("host", BuildNetwork::Host),
+        ]);
+    }
+}
+
+/// The network of builds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum BuildNetwork {
+    Functions,
+    Host,
+}
 
 /// A package index that the operator configured.
 #[derive(Clone, PartialEq, Eq)]
@@ -23,46 +61,18 @@ impl fmt::Debug for PackageIndex {
     }
 }
 
-const ALLOWED_INDEX: &str =
-    "the URL of a package index, as https://host/simple or https://user:password@host/simple, is";
+/// Shown instead of a value that may contain a password.
+const HIDDEN: &str = "a value that is not shown";
 
-impl RawConfig {
-    pub(super) fn package_index(&mut self) -> Option<PackageIndex> {
-        let (url, source) = self.raw("install_index");
-        if url.is_empty() {
-            return None;
-        }
-        let index = parse_index_url(&url);
-        if index.is_none() {
-            // The value may contain a password.
-            self.problem(
-                "install_index",
-                "a value that is not shown",
-                &source,
-                ALLOWED_INDEX,
-            );
-        }
-        index
-    }
+fn index(url: &str) -> Parsed<PackageIndex> {
+    let allowed = "the URL of a package index, as https://host/simple or https://user:password@host/simple, is";
+    parse_index_url(url).map_or_else(|| refused(HIDDEN, allowed), Ok)
 }
 
-const ALLOWED_REGISTRY: &str =
-    "the URL of a package registry without credentials, as https://host/npm, is";
-
-impl RawConfig {
-    pub(super) fn package_registry(&mut self) -> Option<String> {
-        let (url, source) = self.raw("install_registry");
-        if url.is_empty() {
-            return None;
-        }
-        let registry = parse_index_url(&url).filter(|registry| registry.credentials.is_none());
-        if registry.is_none() {
-            // The value may contain a password.
-            let given = "a value that is not shown";
-            self.problem("install_registry", given, &source, ALLOWED_REGISTRY);
-        }
-        registry.map(|registry| registry.url)
-    }
+fn registry(url: &str) -> Parsed<String> {
+    let allowed = "the URL of a package registry without credentials, as https://host/npm, is";
+    let registry = parse_index_url(url).filter(|registry| registry.credentials.is_none());
+    registry.map_or_else(|| refused(HIDDEN, allowed), |registry| Ok(registry.url))
 }
 
 /// Parses a URL with or without credentials.
