@@ -25,13 +25,13 @@ help:
 
 run:
 	@scripts/setup build
-	@cargo build --release --locked --package server --bin virga
-	@scripts/run $(TARGET)/release/virga
+	@cargo build --profile quick --locked --package server --bin virga
+	@scripts/run $(TARGET)/quick/virga
 
 demo:
 	@scripts/setup build
-	@cargo build --release --locked --package server --bin virga
-	@scripts/run $(TARGET)/release/virga --once
+	@cargo build --profile quick --locked --package server --bin virga
+	@scripts/run $(TARGET)/quick/virga --once
 
 test: check
 	@scripts/setup build test

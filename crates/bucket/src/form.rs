@@ -384,7 +384,7 @@ fn answer(
     let path: Vec<_> = key
         .as_str()
         .split('/')
-        .map(|part| urlencoding::encode(part).into_owned())
+        .map(|part| crate::percent::encode(part.as_bytes()))
         .collect();
     let url = format!("{}/{}", head.url().trim_end_matches('/'), path.join("/"));
     let (given, _) = head.target();

@@ -12,6 +12,7 @@ mod form;
 mod host;
 mod names;
 mod notice;
+mod percent;
 mod remote;
 #[cfg(test)]
 mod rng;

@@ -12,6 +12,8 @@ use sha1::{Digest, Sha1};
 use subtle::ConstantTimeEq;
 use thiserror::Error;
 
+use crate::percent;
+
 /// Reason why a signature is rejected.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub(crate) enum SignatureError {
@@ -305,8 +307,8 @@ fn parse_time_span(text: &str) -> Result<(i64, i64), SignatureError> {
 /// Returns an encoded name and value, which sort by name.
 fn pair(name: &str, value: &[u8]) -> (String, String) {
     // COS lower-cases the encoded names before signing.
-    let name = urlencoding::encode(name).to_lowercase();
-    (name, urlencoding::encode_binary(value).into_owned())
+    let name = percent::encode(name.as_bytes()).to_lowercase();
+    (name, percent::encode(value))
 }
 
 fn joined(pairs: &[(String, String)]) -> String {
@@ -318,7 +320,7 @@ fn joined(pairs: &[(String, String)]) -> String {
 }
 
 fn decoded(text: &str) -> String {
-    String::from_utf8_lossy(&urlencoding::decode_binary(text.as_bytes())).into_owned()
+    percent::decode(text)
 }
 
 fn signing_key(secret: &str, span: &str) -> String {

@@ -663,8 +663,7 @@ impl RequestHead {
 
     /// Returns the bucket's name as given, and the key.
     pub(crate) fn target(&self) -> (Option<String>, String) {
-        let decoded = urlencoding::decode_binary(self.path.as_bytes());
-        let path = String::from_utf8_lossy(&decoded);
+        let path = crate::percent::decode(&self.path);
         let path = path.strip_prefix('/').unwrap_or(&path);
         match &self.host_bucket {
             Some(bucket) => (Some(bucket.clone()), path.to_owned()),

@@ -253,10 +253,7 @@ fn pairs(uri: &Uri) -> impl Iterator<Item = (String, Option<String>)> {
 }
 
 fn pair_of(pair: &str) -> (String, Option<String>) {
-    let decoded = |text: &str| {
-        let plain = text.replace('+', " ");
-        String::from_utf8_lossy(&urlencoding::decode_binary(plain.as_bytes())).into_owned()
-    };
+    let decoded = |text: &str| crate::percent::decode(&text.replace('+', " "));
     match pair.split_once('=') {
         Some((name, value)) => (decoded(name), Some(decoded(value))),
         None => (decoded(pair), None),

@@ -130,7 +130,7 @@ pub(super) fn start_worker(
     Ok(worker)
 }
 
-/// Returns what functions are told about the installation.
+/// Returns the addresses and names of the installation for functions' environments.
 pub(super) fn platform(
     config: &Config,
     listeners: &Listeners,

@@ -71,8 +71,8 @@ pub(super) fn variable(name: &str) -> String {
 /// name: Type = "PLACEHOLDER", "default", earlier "earlier_name" => parser;
 /// ```
 ///
-/// The group is a struct with a field of each option's name. The parser turns text into the field's type or says what is
-/// allowed (`config::parse`); it must accept the default.
+/// The group is a struct with a field of each option's name. The parser turns text into the field's type or names the
+/// allowed values (`config::parse`); it must accept the default.
 macro_rules! options {
     (
         $(#[doc = $about:literal])+

@@ -1,4 +1,4 @@
-//! Parsers of options' values. Each returns the value, or what is wrong and what is allowed.
+//! Parsers of options' values. Each returns the value, or the wrong part and the allowed values.
 
 use std::fmt::Display;
 use std::ops::RangeInclusive;

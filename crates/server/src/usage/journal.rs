@@ -94,7 +94,7 @@ impl UsageJournal {
         self.buffer.extend_from_slice(&number.to_le_bytes());
         serde_json::to_writer(&mut self.buffer, entry)?;
         let length = (self.buffer.len() - HEADER_BYTES) as u32;
-        let sum = crc32fast::hash(&self.buffer[HEADER_BYTES..]);
+        let sum = checksum(&self.buffer[HEADER_BYTES..]);
         self.buffer[..4].copy_from_slice(&length.to_le_bytes());
         self.buffer[4..HEADER_BYTES].copy_from_slice(&sum.to_le_bytes());
         part.file.write_all_at(&self.buffer, part.end)?;
@@ -142,6 +142,11 @@ impl JournalFile {
     }
 }
 
+/// Returns the CRC-32 of a record.
+fn checksum(payload: &[u8]) -> u32 {
+    crc_fast::crc32_iso_hdlc(payload)
+}
+
 /// Parses the record at the start of `bytes`: its number, its entry and its length. Returns `None` if it is torn or corrupt.
 fn record(bytes: &[u8]) -> Option<(u64, UsageEntry, usize)> {
     let (length, rest) = bytes.split_first_chunk::<4>()?;
@@ -149,7 +154,7 @@ fn record(bytes: &[u8]) -> Option<(u64, UsageEntry, usize)> {
     let length = u32::from_le_bytes(*length) as usize;
     let payload = rest.get(..length)?;
     let (number, entry) = payload.split_first_chunk::<8>()?;
-    if crc32fast::hash(payload) != u32::from_le_bytes(*sum) {
+    if checksum(payload) != u32::from_le_bytes(*sum) {
         return None;
     }
     let entry = serde_json::from_slice(entry).ok()?;
