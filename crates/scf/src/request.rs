@@ -488,6 +488,11 @@ impl<'a> Call<'a> {
         })
     }
 
+    /// Returns the length of the request's body, in bytes.
+    pub fn body_length(&self) -> usize {
+        self.raw.body.len()
+    }
+
     /// Decodes the parameters of an action within bounds. Ignores unknown fields, which some clients send.
     ///
     /// # Errors

@@ -146,7 +146,9 @@ use crate::purge::Purge;
 use crate::queue::{Queue, Runner};
 use crate::raw;
 use crate::telemetry::{Metrics, Telemetry};
-use crate::traffic::{BodyError, BodyReader, FairPermit, FairSemaphore, Peer, ReceivedBody};
+use crate::traffic::{
+    BodyError, BodyReader, FairPermit, FairSemaphore, Peer, ReceivedBody, hand_off_if_long,
+};
 use crate::triggers::{EventSources, ObjectTriggers};
 use crate::urls::Addresses;
 
@@ -455,7 +457,7 @@ impl Gateway {
         if !bound {
             self.access.admit(caller.principal, A::NAME)?;
         }
-        let request = call.decode::<A>(&self.bounds)?;
+        let request = hand_off_if_long(call.body_length(), || call.decode::<A>(&self.bounds))?;
         if bound {
             self.authorize(caller, A::NAME, &request.names())?;
             self.access.admit(caller.principal, A::NAME)?;
@@ -471,7 +473,7 @@ impl Gateway {
         caller: Caller<'_>,
         shown: &str,
     ) -> Result<Vec<u8>, Error> {
-        let request = call.decode::<A>(&self.bounds)?;
+        let request = hand_off_if_long(call.body_length(), || call.decode::<A>(&self.bounds))?;
         let response = A::serve(self, caller, request).await?;
         Ok(envelope::ok(shown, &response))
     }

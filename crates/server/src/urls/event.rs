@@ -14,6 +14,9 @@ use serde::{Serialize, Serializer};
 use super::apigw::MatchedApi;
 use super::forwarded::{Added, Forwarded};
 
+/// Expected length of an event without its body.
+const HEAD_BYTES: usize = 1024;
+
 /// A request as the function sees it.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct RequestView<'a> {
@@ -54,6 +57,7 @@ pub(super) fn url_event(view: &RequestView<'_>) -> Vec<u8> {
         query_string: BTreeMap<Cow<'a, str>, Values<'a>>,
     }
     let (body, encoded) = text(view.body);
+    let length = body.len();
     let added = [(REMOTE, view.from.to_string().into())];
     let document = Document {
         body,
@@ -67,7 +71,7 @@ pub(super) fn url_event(view: &RequestView<'_>) -> Vec<u8> {
         path: view.path,
         query_string: query(view.query),
     };
-    serde_json::to_vec(&document).unwrap_or_default()
+    written(&document, length)
 }
 
 /// Returns the event for an API of the API gateway. Header and query parameters stay empty: only APIs that are defined
@@ -117,6 +121,7 @@ pub(super) fn api_event(view: &RequestView<'_>, api_context: &ApiContext<'_>) ->
         true => (STANDARD.encode(view.body).into(), true),
         false => text(view.body),
     };
+    let length = body.len();
     let request = api_context.request.to_string();
     let mut added = vec![
         ("requestsource", "APIGW".into()),
@@ -158,7 +163,7 @@ pub(super) fn api_event(view: &RequestView<'_>, api_context: &ApiContext<'_>) ->
         },
         stage_variables: Variables { stage },
     };
-    serde_json::to_vec(&document).unwrap_or_default()
+    written(&document, length)
 }
 
 /// Returns a body as text, or in base64 if it is not UTF-8.
@@ -166,6 +171,15 @@ fn text(body: &[u8]) -> (Cow<'_, str>, bool) {
     match std::str::from_utf8(body) {
         Ok(text) => (text.into(), false),
         Err(_) => (STANDARD.encode(body).into(), true),
+    }
+}
+
+/// Writes an event. Its memory is reserved at once, as growing it copies what was written.
+fn written(document: &impl Serialize, body: usize) -> Vec<u8> {
+    let mut event = Vec::with_capacity(body + body / 8 + HEAD_BYTES);
+    match serde_json::to_writer(&mut event, document) {
+        Ok(()) => event,
+        Err(_) => Vec::new(),
     }
 }
 

@@ -51,7 +51,7 @@ use crate::invoke::web::ReplyDeadlines;
 use crate::invoke::{Ingest, IngestError, Invocation};
 use crate::ownership::Ownership;
 use crate::raw;
-use crate::traffic::{Peer, ReceivedBody};
+use crate::traffic::{Peer, ReceivedBody, hand_off_if_long};
 
 /// The settings for URLs.
 #[derive(Clone, Debug)]
@@ -448,7 +448,7 @@ impl Urls {
                 let mut counted = None;
                 let event = async {
                     let (body, held) = self.load(parts, large).await?;
-                    let event = event(&body);
+                    let event = hand_off_if_long(body.len(), || event(&body));
                     counted = held;
                     if let Some(held) = &mut counted {
                         held.shrink(event.len() as u64);
@@ -460,7 +460,8 @@ impl Urls {
                 finished
             }
         };
-        Ok(match (&target.entry_point, finished.status) {
+        let answer_bytes = finished.answer.len();
+        let reply = || match (&target.entry_point, finished.status) {
             (EntryPoint::Api(matched), Outcome::Ok) if matched.api.integrated => {
                 reply::integrated(&finished.answer)
             }
@@ -474,7 +475,8 @@ impl Urls {
             }
             (_, Outcome::Ok) => reply::from_answer(finished.answer),
             _ => self.failed(target, id, finished),
-        })
+        };
+        Ok(hand_off_if_long(answer_bytes, reply))
     }
 
     /// Returns the recursion depth of a request in its call chain.
