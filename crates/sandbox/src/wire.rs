@@ -106,17 +106,21 @@ pub struct Invoke<'a> {
 const FIXED: usize = 16 + MARK + 8 + 4 + 4;
 
 impl<'a> Invoke<'a> {
-    /// Encodes the whole frame. Callers bound its parts far below 4 GiB.
-    pub fn frame(&self) -> Vec<u8> {
-        let length = FIXED + self.metadata.len() + self.event.len();
+    /// Encodes the frame of a request, with metadata in several parts instead of its own. Callers bound them far below
+    /// 4 GiB.
+    pub fn frame(&self, metadata: &[&[u8]]) -> Vec<u8> {
+        let named = metadata.iter().map(|part| part.len()).sum::<usize>();
+        let length = FIXED + named + self.event.len();
         let mut frame = Vec::with_capacity(HEADER + length);
         frame.extend_from_slice(&header(Kind::Invoke, length));
         frame.extend_from_slice(&self.request);
         frame.extend_from_slice(&self.sequence);
         frame.extend_from_slice(&self.deadline_ms.to_le_bytes());
         frame.extend_from_slice(&self.attempt.to_le_bytes());
-        frame.extend_from_slice(&(self.metadata.len() as u32).to_le_bytes());
-        frame.extend_from_slice(self.metadata);
+        frame.extend_from_slice(&(named as u32).to_le_bytes());
+        metadata
+            .iter()
+            .for_each(|part| frame.extend_from_slice(part));
         frame.extend_from_slice(self.event);
         frame
     }
@@ -170,7 +174,8 @@ mod tests {
             metadata: b"{\"a\":1}",
             event: b"[1,2]",
         };
-        let frame = invoke.frame();
+        let (first, second) = invoke.metadata.split_at(3);
+        let frame = invoke.frame(&[first, second]);
         let payload = &frame[HEADER..];
         assert_eq!(Invoke::parse(payload), Some(invoke));
         for length in 0..FIXED + invoke.metadata.len() {

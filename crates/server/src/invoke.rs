@@ -8,8 +8,8 @@ use bytes::Bytes;
 use catalog::{Catalog, Stored};
 use dispatch::{Limit, Reject};
 use model::{
-    Function, FunctionKey, FunctionKind, FunctionState, Invalid, Limits, MemoryMb, Qualifier,
-    RequestId, RoutingKey, Serving, StatusCode, Usage, Version,
+    Function, FunctionKey, FunctionKind, FunctionState, Invalid, InvocationOrigin, Limits,
+    MemoryMb, Qualifier, RequestId, RoutingKey, Serving, StatusCode, TraceContext, Usage, Version,
 };
 use thiserror::Error;
 use tracing::warn;
@@ -41,6 +41,9 @@ pub(crate) struct Invocation {
     pub(crate) retry: u32,
     /// Recursion depth in its call chain.
     pub(crate) depth: RecursionDepth,
+    pub(crate) origin: InvocationOrigin,
+    /// The caller's trace context.
+    pub(crate) trace: Option<TraceContext>,
 }
 
 /// The result of an invocation, successful or not.
@@ -326,6 +329,8 @@ impl Ingest {
             tail: invocation.tail,
             retry: invocation.retry,
             depth: invocation.depth,
+            origin: invocation.origin,
+            trace: invocation.trace.clone(),
             recycle: serving.function.async_run,
             ledger: None,
         };
@@ -370,8 +375,8 @@ impl Ready {
         let metadata = RequestMetadata {
             request: report.request,
             attempt: report.retry,
-            origin: model::InvocationOrigin::Api,
-            trace: None,
+            origin: report.origin,
+            trace: report.trace.clone(),
         };
         assigned
             .run(live, metadata, depth, event, recycle, |ran| report.ran(ran))
@@ -498,6 +503,8 @@ struct Report {
     tail: bool,
     retry: u32,
     depth: RecursionDepth,
+    origin: InvocationOrigin,
+    trace: Option<TraceContext>,
     /// Whether a failed request ends its instance.
     recycle: bool,
     /// The ledger for synchronous calls. The runner records the usage of events, together with their completion.

@@ -31,6 +31,7 @@ mod queue;
 mod raw;
 mod telemetry;
 mod tls;
+mod trace;
 mod traffic;
 mod triggers;
 mod urls;

@@ -25,7 +25,7 @@ use crate::log::Log;
 use crate::outcome::{Failure, Reported};
 use crate::private_trees::PrivateTrees;
 use crate::process::{Exit, Process};
-use crate::request::{FunctionIdentity, RequestMetadata};
+use crate::request::{RequestMetadata, SharedMetadata};
 use crate::sandbox_pool::PrewarmedSandbox;
 use crate::short_requests::ShortRequestDetector;
 use crate::web::{Connections, Head, NoReply, Outgoing, PORT, StreamedReply};
@@ -58,7 +58,7 @@ pub struct Instance {
     channel: Mutex<Channel>,
     short_requests: std::sync::Mutex<ShortRequestDetector>,
     spec: Arc<InstanceSpec>,
-    identity: FunctionIdentity,
+    metadata: SharedMetadata,
     launch_mode: LaunchMode,
     instance_limits: InstanceLimits,
     /// When its credentials become too old for another request.
@@ -177,7 +177,7 @@ impl Instance {
             process: prewarmed.process,
             channel: Mutex::new(Channel { frames, log }),
             short_requests: std::sync::Mutex::default(),
-            identity: FunctionIdentity::of(&spec),
+            metadata: SharedMetadata::of(&spec),
             spec,
             launch_mode,
             instance_limits,
@@ -424,7 +424,7 @@ impl Instance {
         let read_max = limit + size_of::<RequestId>();
         let frame = request.map(|(metadata, event)| {
             let sequence = frames.next_sequence();
-            self.identity.frame(metadata, sequence, timeout, event)
+            self.metadata.frame(metadata, sequence, timeout, event)
         });
         let mut deprioritized = false;
         let exchanged = {

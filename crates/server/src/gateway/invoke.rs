@@ -1,7 +1,7 @@
 //! `Invoke` and `InvokeFunction`.
 
 use bytes::Bytes;
-use model::{Alias, FunctionKey, FunctionName, Namespace, Qualifier, RoutingKey};
+use model::{Alias, FunctionKey, FunctionName, InvocationOrigin, Namespace, Qualifier, RoutingKey};
 use scf::action::{Invoke, InvokeFunction};
 use scf::types::{InvokeFunctionRequest, InvokeRequest, InvokeResponse, InvokeResult};
 use scf::{Code, Error};
@@ -152,6 +152,7 @@ async fn accept(
         routing_key: target.routing_key,
         source: EventOrigin::Api,
         depth: caller.depth,
+        trace: caller.trace.cloned(),
         event: event.checked(gateway.limits.async_event_bytes)?,
     };
     let accepted = gateway.ingest.accept(event).await;
@@ -179,6 +180,8 @@ async fn run(
         tail: target.tail,
         retry: 0,
         depth: caller.depth,
+        origin: InvocationOrigin::Api,
+        trace: caller.trace.cloned(),
     };
     let finished = gateway
         .ingest

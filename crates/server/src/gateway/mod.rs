@@ -121,7 +121,7 @@ use bytes::Bytes;
 use catalog::Catalog;
 use dispatch::cron::WeekdayZero;
 use metrics_exporter_prometheus::PrometheusHandle;
-use model::{AccountId, Limits, RequestId};
+use model::{AccountId, Limits, RequestId, TraceContext};
 use scf::action::{self, Action};
 use scf::{Call, Code, Error, Service, envelope};
 use tokio::sync::Semaphore;
@@ -146,6 +146,7 @@ use crate::purge::Purge;
 use crate::queue::{Queue, Runner};
 use crate::raw;
 use crate::telemetry::{Metrics, Telemetry};
+use crate::trace;
 use crate::traffic::{
     BodyError, BodyReader, FairPermit, FairSemaphore, Peer, ReceivedBody, hand_off_if_long,
 };
@@ -224,6 +225,7 @@ struct Caller<'a> {
     from_function: bool,
     /// Whether the request came over TLS.
     secure: bool,
+    trace: Option<&'a TraceContext>,
 }
 
 /// The implementation of an action.
@@ -381,6 +383,7 @@ impl Gateway {
             .iter()
             .find(|(name, _)| *name == "host")
             .map(|(_, value)| *value);
+        let trace = trace::of(&parts.headers);
         let caller = Caller {
             account: principal.owner.id,
             principal: &principal,
@@ -389,6 +392,7 @@ impl Gateway {
             depth: self.depth(&principal, from),
             from_function: from.from_function,
             secure: from.secure,
+            trace: trace.as_ref(),
         };
         if operators {
             self.access.sync_nonces().await;

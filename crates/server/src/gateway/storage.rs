@@ -15,6 +15,7 @@ use tracing::{debug, warn};
 use super::{Gateway, RequestOrigin};
 use crate::clock;
 use crate::invoke::IngestError;
+use crate::trace;
 use crate::triggers::{EventSource, Notification};
 
 /// Maximum size of a notification, bytes. SeaweedFS lists all chunks of a large file in one.
@@ -63,7 +64,9 @@ async fn try_receive(
         accepted: 0,
         ignored: notification.ignored + unwanted,
     };
-    for event in events {
+    let trace = trace::of(&parts.headers);
+    for mut event in events {
+        event.trace = trace.clone();
         let function = event.function.clone();
         match gateway.ingest.accept_unchecked(event).await {
             Ok(()) => outcome.accepted += 1,

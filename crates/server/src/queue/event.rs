@@ -3,7 +3,8 @@
 use bytes::Bytes;
 use dispatch::Time;
 use model::{
-    AccountId, DeadLetter, FunctionKey, FunctionName, Namespace, Qualifier, RequestId, RoutingKey,
+    AccountId, DeadLetter, FunctionKey, FunctionName, InvocationOrigin, Namespace, Qualifier,
+    RequestId, RoutingKey, TraceContext,
 };
 
 use crate::call_chains::RecursionDepth;
@@ -22,6 +23,16 @@ pub(crate) enum EventOrigin {
 }
 
 impl EventOrigin {
+    /// Returns the origin of its invocations.
+    pub(super) fn invocations(self) -> InvocationOrigin {
+        match self {
+            Self::Api => InvocationOrigin::Api,
+            Self::Cos => InvocationOrigin::Cos,
+            Self::Timer => InvocationOrigin::Timer,
+            Self::DeadLetter => InvocationOrigin::DeadLetter,
+        }
+    }
+
     const ALL: &[Self] = &[Self::Api, Self::Cos, Self::Timer, Self::DeadLetter];
 
     /// Returns the name that the API shows.
@@ -101,6 +112,8 @@ pub(crate) struct NewEvent {
     pub(crate) source: EventOrigin,
     /// Recursion depth in its call chain.
     pub(crate) depth: RecursionDepth,
+    /// The trace context of the request that caused it, which all attempts have.
+    pub(crate) trace: Option<TraceContext>,
     /// A JSON document.
     pub(crate) event: Bytes,
 }
@@ -114,6 +127,7 @@ pub(crate) struct QueuedEvent {
     pub(crate) routing_key: RoutingKey,
     pub(crate) source: EventOrigin,
     pub(crate) depth: RecursionDepth,
+    pub(crate) trace: Option<TraceContext>,
     pub(crate) accepted: Time,
     pub(crate) failures: Failures,
     /// Status of the last failure.

@@ -378,6 +378,7 @@ impl TimerTask {
             routing_key: BTreeMap::new(),
             source: EventOrigin::Timer,
             depth: RecursionDepth::default(),
+            trace: None,
             event: Bytes::from(serde_json::to_vec(&document).ok()?),
         })
     }

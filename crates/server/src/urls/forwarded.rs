@@ -1,4 +1,4 @@
-//! The headers in which proxies describe a request: client, scheme, host, port and prefix.
+//! The headers in which proxies describe a request: client, scheme, host, port and prefix; and its trace context.
 //!
 //! Frameworks trust these headers, so a function never gets them as a caller wrote them. The platform sets them itself;
 //! a trusted proxy's values are kept, since only the proxy knows the client's side. All spellings that CGI servers
@@ -12,6 +12,7 @@ use axum::http::request::Parts;
 
 use super::event::{is_read_as, plain};
 use super::{caller, prefix};
+use crate::trace::{self, TRACEPARENT, TRACESTATE};
 use crate::traffic::{self, Peer};
 
 /// The beginning of the names of these headers.
@@ -76,12 +77,17 @@ impl<'a> Forwarded<'a> {
             let kept = trusted && headers.contains_key(name);
             value.filter(|_| !kept).map(|value| (name, value))
         }));
+        let trace = trace::of(headers);
+        let trace = trace::headers(trace.as_ref());
+        added.extend(trace.map(|(name, value)| (name, value.to_owned().into())));
         Self { trusted, added }
     }
 
-    /// Returns whether a caller's header is of this kind and must not reach the function.
+    /// Returns whether a caller's header is of this kind and must not reach the function as it is. A valid trace context
+    /// is added again.
     pub(super) fn is_forged(&self, name: &str) -> bool {
-        is_forwarding(name) && !(self.trusted && is_plain(name))
+        matches!(name, TRACEPARENT | TRACESTATE)
+            || is_forwarding(name) && !(self.trusted && is_plain(name))
     }
 }
 

@@ -27,8 +27,8 @@ use axum::response::Response;
 use bytes::Bytes;
 use catalog::Catalog;
 use model::{
-    Cors, Domain, FunctionKey, FunctionKind, FunctionUrl, Limits, Qualifier, RequestId, RoutingKey,
-    StatusCode as Outcome, TriggerName, UrlAuth,
+    Cors, Domain, FunctionKey, FunctionKind, FunctionUrl, InvocationOrigin, Limits, Qualifier,
+    RequestId, RoutingKey, StatusCode as Outcome, TriggerName, UrlAuth,
 };
 use scf::Call;
 use tracing::debug;
@@ -51,6 +51,7 @@ use crate::invoke::web::ReplyDeadlines;
 use crate::invoke::{Ingest, IngestError, Invocation};
 use crate::ownership::Ownership;
 use crate::raw;
+use crate::trace;
 use crate::traffic::{Peer, ReceivedBody, hand_off_if_long};
 
 /// The settings for URLs.
@@ -109,6 +110,15 @@ impl Target {
             EntryPoint::Domain => None,
             EntryPoint::Url(url) => url.cors.as_ref(),
             EntryPoint::Api(matched) => matched.api.cors.then(|| &*ANY_ORIGIN),
+        }
+    }
+
+    /// Returns the origin of its invocations.
+    fn origin(&self) -> InvocationOrigin {
+        match &self.entry_point {
+            EntryPoint::Domain => InvocationOrigin::Domain,
+            EntryPoint::Url(_) => InvocationOrigin::Url,
+            EntryPoint::Api(_) => InvocationOrigin::ApiGateway,
         }
     }
 
@@ -435,6 +445,8 @@ impl Urls {
             tail: false,
             retry: 0,
             depth: self.depth(parts),
+            origin: target.origin(),
+            trace: trace::of(&parts.headers),
         };
         let event = |body: &[u8]| event_of(id, target, parts, body, key.as_deref());
         let finished = match body {

@@ -24,6 +24,7 @@ use super::prefix::Prefix;
 use super::{Refused, Target, Urls, caller};
 use crate::invoke::web::{IDLE_TIMEOUT, REPLY, ReplyBody, WebInvocation};
 use crate::invoke::{AcquireOptions, Invocation, Placement};
+use crate::trace;
 use crate::traffic::Peer;
 
 /// Bytes copied at a time.
@@ -49,6 +50,8 @@ impl Urls {
             tail: false,
             retry: 0,
             depth: self.depth(parts),
+            origin: target.origin(),
+            trace: trace::of(&parts.headers),
         };
         let mut waiting = AcquireOptions::default();
         let placed = self.ingest.place_sync(&invocation, &mut waiting).await;

@@ -47,6 +47,7 @@ mod storage;
 mod surroundings;
 mod temporary;
 mod tls;
+mod tracing;
 mod traffic;
 mod triggers;
 mod upgrade;

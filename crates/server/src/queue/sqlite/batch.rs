@@ -67,8 +67,8 @@ impl Batch<'_> {
             .transaction
             .prepare_cached(
                 "INSERT INTO event (seq, request, function, queue, due, state, source, qualifier, routing, accepted,
-                     user_failures, system_failures, body, depth)
-                 VALUES (?1, ?2, ?3, ?3, ?4, 0, ?5, ?6, ?7, ?4, 0, 0, ?8, ?9) ON CONFLICT (request) DO NOTHING",
+                     user_failures, system_failures, body, depth, trace)
+                 VALUES (?1, ?2, ?3, ?3, ?4, 0, ?5, ?6, ?7, ?4, 0, 0, ?8, ?9, ?10) ON CONFLICT (request) DO NOTHING",
             )?
             .execute(params![
                 order.seq as i64,
@@ -80,6 +80,7 @@ impl Batch<'_> {
                 routing,
                 &event.event[..],
                 event.depth.0,
+                event.trace.as_ref().map(ToString::to_string),
             ])?;
         if inserted == 1 {
             self.changes.events += 1;

@@ -56,7 +56,7 @@ const SCHEMA: &str = "
         seq INTEGER PRIMARY KEY, request BLOB NOT NULL UNIQUE, function INTEGER NOT NULL, queue INTEGER NOT NULL,
         due INTEGER NOT NULL, state INTEGER NOT NULL, source TEXT NOT NULL, qualifier TEXT NOT NULL, routing TEXT,
         accepted INTEGER NOT NULL, ended INTEGER, user_failures INTEGER NOT NULL, system_failures INTEGER NOT NULL,
-        status INTEGER, message TEXT, body BLOB, depth INTEGER NOT NULL DEFAULT 0
+        status INTEGER, message TEXT, body BLOB, depth INTEGER NOT NULL DEFAULT 0, trace TEXT
     );
     CREATE INDEX IF NOT EXISTS queued ON event (queue, due, seq) WHERE state <= 1;
     CREATE INDEX IF NOT EXISTS history ON event (function, accepted);
@@ -70,7 +70,7 @@ const SCHEMA: &str = "
     INSERT OR IGNORE INTO reached VALUES (1, 0);
     CREATE TABLE IF NOT EXISTS counted (id INTEGER PRIMARY KEY CHECK (id = 1), number INTEGER NOT NULL);
     INSERT OR IGNORE INTO counted VALUES (1, 0);
-    PRAGMA user_version = 3;
+    PRAGMA user_version = 4;
 ";
 
 /// The schema version of this build.
@@ -87,6 +87,9 @@ const MIGRATIONS: &[&str] = &[
      ALTER TABLE event RENAME COLUMN lane TO queue;
      UPDATE queue SET key = 'dead-letters/' || substr(key, 9) WHERE key LIKE 'letters/%';
      PRAGMA user_version = 3;",
+    // Version 3 did not store the trace context.
+    "ALTER TABLE event ADD COLUMN trace TEXT;
+     PRAGMA user_version = 4;",
 ];
 
 /// Limits of the stored data.

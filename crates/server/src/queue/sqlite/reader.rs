@@ -5,7 +5,7 @@ use std::sync::mpsc::{SyncSender, sync_channel};
 use bytes::Bytes;
 use dispatch::Time;
 use dispatch::events::QueuePosition;
-use model::{FunctionKey, Qualifier, RequestId};
+use model::{FunctionKey, Qualifier, RequestId, TraceContext};
 use rusqlite::{Connection, params};
 
 use crate::call_chains::RecursionDepth;
@@ -65,7 +65,7 @@ pub(super) fn next(
 
 pub(super) fn get(connection: &Connection, seq: u64) -> rusqlite::Result<QueuedEvent> {
     let mut find = connection.prepare_cached(
-        "SELECT request, key, qualifier, routing, source, accepted, user_failures, system_failures, status, message, body, depth
+        "SELECT request, key, qualifier, routing, source, accepted, user_failures, system_failures, status, message, body, depth, trace
          FROM event JOIN queue ON queue.id = event.function WHERE seq = ? AND state <= 1",
     )?;
     find.query_row([seq as i64], |row| {
@@ -83,6 +83,9 @@ pub(super) fn get(connection: &Connection, seq: u64) -> rusqlite::Result<QueuedE
             routing_key: routing,
             source: EventOrigin::parse(&row.get::<_, String>(4)?),
             depth: RecursionDepth(row.get(11)?),
+            trace: row
+                .get::<_, Option<String>>(12)?
+                .and_then(|text| TraceContext::read(&text)),
             accepted: Time(row.get::<_, i64>(5)? as u64),
             failures: Failures {
                 user: row.get(6)?,

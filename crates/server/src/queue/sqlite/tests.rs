@@ -4,7 +4,8 @@ use std::path::Path;
 
 use bytes::Bytes;
 use model::{
-    AccountId, DeadLetter, FunctionKey, FunctionName, Namespace, Qualifier, RoutingKey, Version,
+    AccountId, DeadLetter, FunctionKey, FunctionName, Namespace, Qualifier, RoutingKey,
+    TraceContext, Version,
 };
 
 use super::*;
@@ -21,6 +22,8 @@ const BUDGET: Budget = Budget {
 fn open(directory: &Path) -> SqliteQueue {
     SqliteQueue::open(&directory.join("events.sqlite"), BUDGET).expect("a queue")
 }
+
+const TRACEPARENT: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
 
 fn function() -> FunctionKey {
     FunctionKey {
@@ -42,6 +45,7 @@ fn event(number: u8, bytes: usize) -> NewEvent {
         routing_key: RoutingKey::new(),
         source: EventOrigin::Api,
         depth: RecursionDepth(number.into()),
+        trace: TraceContext::read(&format!("{TRACEPARENT} a={number}")),
         event: Bytes::from(vec![b'1'; bytes]),
     }
 }
@@ -399,6 +403,7 @@ async fn version_1_file_is_migrated_and_newer_file_is_rejected() {
     let queue = open(directory.path());
     let left = queue.get(1).await.expect("read").expect("an event");
     assert_eq!((left.request, left.depth), (request(1), RecursionDepth(0)));
+    assert_eq!(left.trace, None);
     let target = DeadLetter::Function {
         namespace: Namespace::default(),
         name: FunctionName::parse("dead").expect("a name"),
@@ -413,6 +418,8 @@ async fn version_1_file_is_migrated_and_newer_file_is_rejected() {
     queue.accept(event(9, 1)).await.expect("accepted");
     let come = queue.get(3).await.expect("read").expect("an event");
     assert_eq!(come.depth, RecursionDepth(9));
+    assert_eq!(come.trace, event(9, 1).trace);
+    assert!(come.trace.is_some());
     drop(queue);
     let newer = format!("PRAGMA user_version = {}", super::VERSION + 1);
     old.execute_batch(&newer).expect("set");

@@ -55,6 +55,7 @@ impl ObjectTriggers {
             routing_key: BTreeMap::new(),
             source: EventOrigin::Cos,
             depth: RecursionDepth(change.depth),
+            trace: None,
             event,
         })
     }

@@ -84,6 +84,7 @@ fn event(notice: Notice) -> Result<NewEvent, String> {
         routing_key: BTreeMap::new(),
         source: EventOrigin::Cos,
         depth: RecursionDepth(address.depth),
+        trace: None,
         event: notice.body,
     })
 }
@@ -445,6 +446,7 @@ mod tests {
             routing_key: BTreeMap::new(),
             source: EventOrigin::Cos,
             depth: RecursionDepth(5),
+            trace: None,
             event: Bytes::from_static(b"{}"),
         };
         let written = notice(sent.clone());
