@@ -37,6 +37,12 @@ while true; do
     event=$(curl -s "$api/invocation/next")
     [ "$armed" ] && kill -KILL $$
     case $event in
+        *before*)
+            curl -s -X POST -d '"before"' "$api/invocation/response"
+            exec 5<>/dev/tcp/$SCF_RUNTIME_API/$SCF_RUNTIME_API_PORT
+            printf 'GET /runtime/invocation/next HTTP/1.1\r\nHost: virga\r\n\r\n' >&5
+            until read -t 0 -u 5; do sleep 0.01; done
+            kill -KILL $$ ;;
         *inside*) armed=1; curl -s -X POST -d '"inside"' "$api/invocation/response" ;;
         *) curl -s -X POST -d '"new"' "$api/invocation/response" ;;
     esac
@@ -61,7 +67,9 @@ fn an_event_that_its_instance_did_not_start_runs_on_another() {
     create(&client, "fresh", "Python3.10", &python, at_start);
     let node = package(&[("index.js", NODE)]);
     create(&client, "node", "Nodejs18.15", &node, json!([]));
-    for name in ["copied", "fresh", "node"] {
+    let program = programs(&[("bootstrap", PROGRAM.as_bytes())]);
+    create(&client, "program", "CustomRuntime", &program, json!([]));
+    for name in ["copied", "fresh", "node", "program"] {
         for _ in 0..5 {
             assert_eq!(
                 client.answer(name, &json!({"arm": "before"})),

@@ -3,6 +3,9 @@
 //! `POST /runtime/init/ready` reports that the program is ready. `GET /runtime/invocation/next` waits for an event.
 //! `POST /runtime/invocation/response` or `/error` answers it; the first answer is final. Paths name no request, so at
 //! most one event is outstanding.
+//!
+//! An event starts when it is sent to the program. If the program ends without having read it, it did not start after
+//! all.
 
 use std::borrow::Cow;
 use std::convert::Infallible;
@@ -10,6 +13,7 @@ use std::fs::File;
 use std::io;
 use std::net::Ipv4Addr;
 use std::os::unix::fs::FileExt;
+use std::process::{Child, ExitStatus};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
@@ -22,15 +26,16 @@ use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode as Http};
 use hyper_util::rt::TokioIo;
 use model::{RequestId, StatusCode};
-use sandbox::confined::Pipes;
+use sandbox::confined::{self, Pipes};
 use sandbox::wire::{self, Kind};
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio::net::unix::pipe::{Receiver, Sender};
-use tokio::sync::{Mutex as AsyncMutex, Notify};
+use tokio::sync::{Mutex as AsyncMutex, Notify, oneshot};
 
-use super::{end_with, fail, failure, frame, ready, refuse, start};
+use super::connection::{ProgramConnection, WatchedStream};
+use super::{fail, failure, frame, ready, refuse, start};
 use crate::assignment::Assignment;
 use crate::request::NamedMetadata;
 
@@ -65,10 +70,10 @@ async fn serve(assignment: &Assignment, pipes: Pipes, begun: Instant) -> io::Res
         ("SCF_RUNTIME_API", Ipv4Addr::LOCALHOST.to_string()),
         ("SCF_RUNTIME_API_PORT", port.to_string()),
     ];
-    match start(assignment, &place) {
-        Ok(child) => end_with(child),
+    let ended = match start(assignment, &place) {
+        Ok(child) => end_of(child),
         Err(why) => refuse(pipes.answers, &why),
-    }
+    };
     let requests = Receiver::from_file(pipes.requests)?;
     let answers = Sender::from_file(pipes.answers)?;
     let api = Arc::new(Api {
@@ -83,7 +88,20 @@ async fn serve(assignment: &Assignment, pipes: Pipes, begun: Instant) -> io::Res
         time: number(&assignment.context["time_limit_in_ms"]),
     });
     tokio::spawn(accept(listener, api.clone()));
-    receive_events(requests, &api).await
+    tokio::select! {
+        received = receive_events(requests, &api) => received,
+        ended = ended => match ended {
+            Ok(ended) => api.end(ended),
+            Err(e) => fail(&e),
+        },
+    }
+}
+
+/// Waits for the end of the program in a thread.
+fn end_of(mut program: Child) -> oneshot::Receiver<io::Result<ExitStatus>> {
+    let (sender, ended) = oneshot::channel();
+    std::thread::spawn(move || sender.send(program.wait()));
+    ended
 }
 
 fn number(value: &Value) -> HeaderValue {
@@ -98,13 +116,17 @@ async fn accept(listener: TcpListener, api: Arc<Api>) {
             continue;
         };
         let _ = stream.set_nodelay(true);
+        let Ok((stream, connection)) = WatchedStream::new(stream) else {
+            continue;
+        };
         let api = api.clone();
         tokio::spawn(async move {
-            let service = service_fn(|request| answer(&api, request));
+            let service = service_fn(|request| answer(&api, request, &connection));
             let _ = http1::Builder::new()
                 .half_close(true)
                 .serve_connection(TokioIo::new(stream), service)
                 .await;
+            connection.shut_down();
         });
     }
 }
@@ -149,6 +171,8 @@ struct PendingEvent {
     body: Bytes,
     /// Whether the program has fetched it. An answer that comes before belongs to an earlier event and is late.
     fetched: bool,
+    /// The connection over which the program fetched it, if that was once.
+    over: Option<Arc<ProgramConnection>>,
 }
 
 impl Api {
@@ -162,12 +186,14 @@ impl Api {
     }
 
     /// Returns the outstanding event, or waits for the next.
-    async fn next(&self) -> PendingEvent {
+    async fn next(&self, connection: &Arc<ProgramConnection>) -> PendingEvent {
         let _waiting = WaitingRequest::begin(self);
         loop {
             let event_arrived = self.event_arrived.notified();
             if let Some(event) = &mut self.state().current {
-                if !std::mem::replace(&mut event.fetched, true) {
+                let first = !std::mem::replace(&mut event.fetched, true);
+                event.over = first.then(|| connection.clone());
+                if first {
                     self.mark_started(event);
                 }
                 return event.clone();
@@ -181,6 +207,20 @@ impl Api {
         if let Err(e) = self.start_mark.write_all_at(&event.sequence, 0) {
             // Virga would run the event again on another instance.
             fail(&e);
+        }
+    }
+
+    /// Ends this process as the program has ended.
+    fn end(&self, program: io::Result<ExitStatus>) -> ! {
+        let state = self.state();
+        let over = state.current.as_ref().and_then(|event| event.over.as_ref());
+        if over.is_some_and(|connection| connection.was_reset()) {
+            // No request has this number.
+            let _ = self.start_mark.write_all_at(&[0; wire::MARK], 0);
+        }
+        match program {
+            Ok(status) => confined::end_as(status),
+            Err(e) => fail(&e),
         }
     }
 
@@ -241,6 +281,7 @@ async fn receive_events(mut requests: Receiver, api: &Api) -> io::Result<()> {
             tracestate: header(named.tracestate),
             body: payload.slice_ref(invoke.event),
             fetched: false,
+            over: None,
         });
         api.event_arrived.notify_waiters();
     }
@@ -248,7 +289,11 @@ async fn receive_events(mut requests: Receiver, api: &Api) -> io::Result<()> {
 
 type Answer = Response<Full<Bytes>>;
 
-async fn answer(api: &Api, request: Request<Incoming>) -> Result<Answer, Infallible> {
+async fn answer(
+    api: &Api,
+    request: Request<Incoming>,
+    connection: &Arc<ProgramConnection>,
+) -> Result<Answer, Infallible> {
     let path = request.uri().path().trim_end_matches('/');
     Ok(match (request.method(), path) {
         (&Method::POST, "/runtime/init/ready") => {
@@ -258,7 +303,7 @@ async fn answer(api: &Api, request: Request<Incoming>) -> Result<Answer, Infalli
             }
             reply(Http::OK, "")
         }
-        (&Method::GET, "/runtime/invocation/next") => event(api, api.next().await),
+        (&Method::GET, "/runtime/invocation/next") => event(api, api.next(connection).await),
         (&Method::POST, "/runtime/invocation/response") => {
             let limited = Limited::new(request.into_body(), api.limit);
             match limited.collect().await {

@@ -4,6 +4,7 @@
 //! starts it and translates between its HTTP and the worker's frames ([`events`]), or waits until it serves HTTP itself
 //! ([`server`]). It parses only data of its own instance.
 
+mod connection;
 mod events;
 mod server;
 

@@ -155,6 +155,8 @@ impl Runner {
             tail: false,
             retry: queued.failures.user + queued.failures.system,
             depth: queued.depth,
+            origin: queued.source.invocations(),
+            trace: queued.trace.clone(),
         };
         let Turn { before, on_queued } = turn;
         let mut waiting = AcquireOptions {

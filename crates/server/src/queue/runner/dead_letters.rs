@@ -13,6 +13,7 @@ use tracing::{debug, warn};
 use super::super::{Completion, EventOrigin, Failures, NewEvent, QueuedEvent};
 use super::{Runner, derive_request_id};
 use crate::clock;
+use crate::trace;
 
 /// How long an endpoint may take to answer.
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
@@ -141,6 +142,7 @@ impl Runner {
             routing_key: RoutingKey::new(),
             source: EventOrigin::DeadLetter,
             depth: queued.depth,
+            trace: queued.trace.clone(),
             event: dead_letter.to_string().into(),
         };
         let accepted = self.shared.queue.accept(event).await;
@@ -159,12 +161,16 @@ impl Runner {
             dead_letter.to_string(),
         );
         let request = queued.request.to_string();
+        let trace = queued.trace.clone();
         let posted = tokio::task::spawn_blocking(move || {
-            agent
+            let mut post = agent
                 .post(&url)
                 .header("Content-Type", "application/json")
-                .header("X-Scf-Request-Id", request)
-                .send(body)
+                .header("X-Scf-Request-Id", request);
+            for (name, value) in trace::headers(trace.as_ref()) {
+                post = post.header(name, value);
+            }
+            post.send(body)
         });
         match posted.await {
             Ok(Ok(answer)) if answer.status().is_success() => Ok(()),
