@@ -49,11 +49,8 @@ mod tests {
 
     #[test]
     fn endpoint_matches_one_host_and_one_port() {
-        let endpoint: Endpoint = "http://Letters.example:8080".parse().expect("an endpoint");
-        for good in [
-            "http://dead.example:8080",
-            "http://LETTERS.example:8080/a?b=c",
-        ] {
+        let endpoint: Endpoint = "http://Dead.example:8080".parse().expect("an endpoint");
+        for good in ["http://dead.example:8080", "http://DEAD.example:8080/a?b=c"] {
             assert!(endpoint.covers(good), "{good}");
         }
         for bad in [
