@@ -174,6 +174,12 @@ def test_append_refuses_unsupported_headers_by_name(cos, headers):
     assert cos.get("log")[0] == b"1"
 
 
+def test_append_ignores_headers_without_a_meaning(cos):
+    cos.on("append_object", Key="log", Position=0, Data=b"1")
+    cos.on("append_object", Key="log", Position=1, Data=b"2", Metadata={"x-cos-test": "1"})
+    assert cos.get("log")[0] == b"12"
+
+
 def test_append_keeps_its_metadata(cos):
     cos.on("append_object", Key="log.html", Position=0, Data=b"1", ACL="public-read", StorageClass="STANDARD_IA")
     assert cos.anonymously("GET", "log.html").content == b"1"

@@ -26,15 +26,17 @@ def server(tmp_path_factory):
 def ca(server, monkeypatch):
     """The authority's certificate; all names lead to virga."""
     real = socket.getaddrinfo
-    names = (".myqcloud.com", ".localhost", ".internal")
+    names = (".myqcloud.com", ".tencentcos.cn", ".localhost", ".internal")
     monkeypatch.setattr(socket, "getaddrinfo", lambda host, *more, **also: real(
         ADDRESS if isinstance(host, str) and host.endswith(names) else host, *more, **also))
     return os.path.join(server.data, "tls", "ca.pem")
 
 
-def test_cos_client_uses_its_builtin_hosts(server, ca):
-    client = CosS3Client(CosConfig(Region=REGION, SecretId=server.secret_id, SecretKey=server.secret_key, Scheme="https", VerifySSL=ca), retry=0)
-    bucket = "tls-" + ACCOUNT
+@pytest.mark.parametrize("domain", ["myqcloud.com", "tencentcos.cn"])
+def test_cos_client_uses_its_builtin_hosts(server, ca, domain):
+    hosts = dict(Endpoint="cos.%s.%s" % (REGION, domain), ServiceDomain="service.cos." + domain)
+    client = CosS3Client(CosConfig(Region=REGION, **hosts, SecretId=server.secret_id, SecretKey=server.secret_key, Scheme="https", VerifySSL=ca), retry=0)
+    bucket = "tls-%s-%s" % (domain.replace(".", "-"), ACCOUNT)
     client.create_bucket(Bucket=bucket)
     client.put_object(Bucket=bucket, Key="k", Body=b"rain")
     assert client.get_object(Bucket=bucket, Key="k")["Body"].get_raw_stream().read() == b"rain"

@@ -52,7 +52,9 @@ def invokes(event):
 
 def copies(event):
     secret_id, secret_key, token = keys()
-    client = CosS3Client(CosConfig(Region=event.get("region", REGION), SecretId=secret_id, SecretKey=secret_key, Token=token))
+    domain = event.get("domain")
+    endpoint = domain and "cos.%s.%s" % (REGION, domain)
+    client = CosS3Client(CosConfig(Region=event.get("region", REGION), Endpoint=endpoint, SecretId=secret_id, SecretKey=secret_key, Token=token))
     body = client.get_object(Bucket=event["bucket"], Key=event["from"])["Body"].get_raw_stream().read()
     try:
         client.put_object(Bucket=event["bucket"], Key=event["to"], Body=body + b" again")
@@ -83,9 +85,10 @@ def libraries():
     return base64.b64encode(packed.getvalue()).decode()
 
 
-@pytest.fixture(scope="module")
-def inside(server, tmp_path_factory):
-    """Does something in a function whose role may list and call functions, and read and write some objects of a bucket."""
+@pytest.fixture(scope="module", params=["ENABLE", "DISABLE"])
+def inside(request, server, tmp_path_factory):
+    """Does something in a function whose role may list and call functions, and read and write some objects of a bucket. The platform's
+    services are not the public network."""
     where = "qcs::cos:%s:uid/%s:cloud-%s/" % (REGION, ACCOUNT, ACCOUNT)
     policy = {"version": "2.0", "statement": [
         {"effect": "allow", "action": ["scf:ListFunctions", "scf:Invoke"], "resource": ["*"]},
@@ -96,18 +99,20 @@ def inside(server, tmp_path_factory):
     file.write_text(json.dumps(policy))
     server.cli("role", "create", "clouded", "--policy", str(file))
     api = Api(server)
-    api("PublishLayerVersion", LayerName="clients", CompatibleRuntimes=[RUNTIME], Content={"ZipFile": libraries()})
-    layers = [{"LayerName": "clients", "LayerVersion": 1}]
+    version = api("PublishLayerVersion", LayerName="clients", CompatibleRuntimes=[RUNTIME], Content={"ZipFile": libraries()}).LayerVersion
+    layers = [{"LayerName": "clients", "LayerVersion": version}]
     api("CreateFunction", FunctionName="echo", Runtime=RUNTIME, Code={"ZipFile": package(ECHO)})
     api("CreateFunction", FunctionName="inside", Runtime=RUNTIME, Role="clouded", Timeout=60, InitTimeout=60, MemorySize=512, Layers=layers,
-        Code={"ZipFile": package(INSIDE)})
+        PublicNetConfig={"PublicNetStatus": request.param, "EipConfig": {"EipStatus": "DISABLE"}}, Code={"ZipFile": package(INSIDE)})
 
     def do(what, **event):
         result = api("Invoke", FunctionName="inside", ClientContext=json.dumps(dict(event, do=what))).Result
         assert result.InvokeResult == 0, result.ErrMsg
         return json.loads(result.RetMsg)
 
-    return do
+    yield do
+    for name in ("echo", "inside"):
+        api("DeleteFunction", FunctionName=name)
 
 
 def test_python_sdk_uses_its_builtin_host_with_role_credentials(inside):
@@ -122,11 +127,17 @@ def test_tencentserverless_calls_another_function(inside):
     assert answer == {"echo": {"rain": 7}}
 
 
-def test_cos_sdk_uses_its_builtin_hosts_with_role_credentials(server, inside):
+@pytest.fixture(scope="module")
+def store(server):
     store = S3(server, "cloud")
     store.create()
+    return store
+
+
+@pytest.mark.parametrize("domain", [None, "tencentcos.cn"])
+def test_cos_sdk_uses_its_builtin_hosts_with_role_credentials(store, inside, domain):
     store.put("in/k", b"rain")
     bucket = "cloud-" + ACCOUNT
-    assert inside("copies", bucket=bucket, **{"from": "in/k", "to": "out/k"}) == "rain"
+    assert inside("copies", bucket=bucket, domain=domain, **{"from": "in/k", "to": "out/k"}) == "rain"
     assert store.get("out/k")[0] == b"rain again"
-    assert inside("copies", bucket=bucket, **{"from": "in/k", "to": "another-bucket"}) == "AccessDenied"
+    assert inside("copies", bucket=bucket, domain=domain, **{"from": "in/k", "to": "another-bucket"}) == "AccessDenied"

@@ -77,6 +77,53 @@ def test_several_functions_are_tagged_at_once(api, tags):
     assert of(api, "two") == {"team": "sun"}
 
 
+def test_functions_are_tagged_by_their_ids(server, api, tags, tmp_path):
+    api("CreateFunction", FunctionName="known", Namespace="other", Runtime="Python3.9", Code={"ZipFile": package(FIRST)})
+    number = api("GetFunction", FunctionName="known", Namespace="other").FunctionId
+    by_id = "qcs::scf:ap-guangzhou:uin/100000000001:lam/" + number
+    lam = dict(SCF, ResourcePrefix="lam")
+    tags("AddResourceTag", Resource=by_id, TagKey="colour", TagValue="grey")
+    tags("ModifyResourceTags", Resource=by_id, ReplaceTags=[{"TagKey": "colour", "TagValue": "blue"}])
+    assert not tags("TagResources", ResourceList=[by_id], Tags=[{"TagKey": "size", "TagValue": "1"}]).FailedResources
+    tags("AttachResourcesTag", ResourceIds=[number], TagKey="team", TagValue="rain", **lam)
+    expected = {"colour": "blue", "size": "1", "team": "rain"}
+    assert of(api, "known", "other") == expected
+    # Rows name a function as the request does.
+    for rows in (tags("DescribeResourceTagsByResourceIds", ResourceIds=[number], **lam).Tags, tags("DescribeResourceTags", ResourceId=number, **lam).Rows):
+        assert {row.TagKey: row.TagValue for row in rows} == expected
+        assert {row.ResourceId for row in rows} == {number}
+    found = tags("GetResources", ResourceList=[by_id])
+    assert [one.Resource for one in found.ResourceTagMappingList] == [resource("known", "other")]
+    # A policy on functions holds for their ids.
+    one = Tags(make_key(server, tmp_path, [{"effect": "allow", "action": ["tag:*"], "resource": [resource("known", "other")]}]))
+    one("DeleteResourceTag", Resource=by_id, TagKey="size")
+    one("DetachResourcesTag", ResourceIds=[number], TagKey="team", **lam)
+    other = api("GetFunction", FunctionName="one").FunctionId
+    for action, fields in [
+        ("DeleteResourceTag", dict(Resource=by_id.replace(number, other), TagKey="team")),
+        ("UnTagResources", dict(ResourceList=[by_id, by_id.replace(number, other)], TagKeys=["team"])),
+        ("DetachResourcesTag", dict(lam, ResourceIds=[other], TagKey="team")),
+        ("DescribeResourceTagsByResourceIds", dict(lam, ResourceIds=[other])),
+        ("GetResources", dict(ResourceList=[by_id.replace(number, other)])),
+    ]:
+        assert one.code(action, **fields) == "UnauthorizedOperation", action
+    assert not tags("UnTagResources", ResourceList=[by_id], TagKeys=["colour"]).FailedResources
+    assert of(api, "known", "other") == {}
+    api("DeleteFunction", FunctionName="known", Namespace="other")
+
+
+def test_layer_version_shows_its_tags(api):
+    content = {"ZipFile": package(FIRST)}
+    api("PublishLayerVersion", LayerName="tagged", CompatibleRuntimes=["Python3.9"], Content=content, Tags=[{"Key": "team", "Value": "rain"}])
+    api("PublishLayerVersion", LayerName="tagged", CompatibleRuntimes=["Python3.9"], Content=content)
+    shown = api("ListLayerVersions", LayerName="tagged").LayerVersions
+    assert [[(tag.Key, tag.Value) for tag in one.Tags] for one in shown] == [[], [("team", "rain")]]
+    api("CreateFunction", FunctionName="layered", Runtime="Python3.9", Code=content, Layers=[{"LayerName": "tagged", "LayerVersion": 1}])
+    [layer] = api("GetFunction", FunctionName="layered").Layers
+    assert [(tag.Key, tag.Value) for tag in layer.Tags] == [("team", "rain")]
+    api("DeleteFunction", FunctionName="layered")
+
+
 def test_tags_and_functions_are_found_by_each_other(api, tags):
     ids = ["default/function/one", "default/function/two", "default/function/bare", "default/function/missing"]
     rows = tags("DescribeResourceTagsByResourceIds", ResourceIds=ids, **SCF)
@@ -139,7 +186,10 @@ def test_disallowed_values_are_refused_by_name(api, tags):
         ("UnTagResources", dict(ResourceList=["x" * 300], TagKeys=["k"]), "InvalidParameterValue.ResourceDescriptionError"),
         ("AttachResourcesTag", dict(SCF, ServiceType="cos", ResourceIds=["x"], TagKey="k", TagValue="v"), "InvalidParameterValue.ServiceTypeInvalid"),
         ("AttachResourcesTag", dict(SCF, ResourceIds=["one"], TagKey="k", TagValue="v"), "InvalidParameterValue.ResourceIdInvalid"),
-        ("DetachResourcesTag", dict(SCF, ResourcePrefix="lam", ResourceIds=["x"], TagKey="k"), "InvalidParameterValue.ResourcePrefixInvalid"),
+        ("DetachResourcesTag", dict(SCF, ResourcePrefix="vpc", ResourceIds=["x"], TagKey="k"), "InvalidParameterValue.ResourcePrefixInvalid"),
+        ("DetachResourcesTag", dict(SCF, ResourcePrefix="lam", ResourceIds=["x"], TagKey="k"), "ResourceNotFound.Function"),
+        ("AddResourceTag", dict(Resource="qcs::scf:ap-guangzhou::lam/lam-none", TagKey="k", TagValue="v"), "ResourceNotFound.Function"),
+        ("AddResourceTag", dict(Resource="qcs::scf:ap-guangzhou::layer/shared", TagKey="k", TagValue="v"), "InvalidParameterValue.ResourceDescriptionError"),
         ("DetachResourcesTag", dict(SCF, ResourceIds=["default/function/one"], TagKey="never"), "ResourceNotFound.AttachedTagKeyNotFound"),
         ("DescribeResourceTags", dict(ServiceType="cvm"), "InvalidParameterValue.ServiceTypeInvalid"),
         ("DescribeResourceTags", dict(Offset=3, Limit=2), "InvalidParameterValue.Offset"),

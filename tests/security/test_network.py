@@ -182,12 +182,64 @@ def test_functions_cannot_reach_operator_endpoints(site):
     assert [site.call("online", "get", path=path) for path in ("/healthz", "/metrics", "/readyz")] == [200, 404, 404]
 
 
-def test_a_function_without_public_net_has_its_loopback_alone(site, world):
+def test_a_function_without_public_net_reaches_virga_s_services_alone(site, world):
     before = len(world.arrived())
-    for host, port in ((far.PUBLIC, 80), ("198.18.0.1", 9400), (far.HOST, 8099), ("169.254.169.254", 80)):
-        assert site.call("offline", "tcp", host=host, port=port) == "ENETUNREACH"
-    assert site.call("offline", "own") == []
+    for host in [far.PUBLIC, far.HOST] + far.FORBIDDEN:
+        assert site.call("offline", "tcp", host=host, port=80) == "ENETUNREACH"
+        assert site.call("offline", "udp", host=host, port=53) == "ENETUNREACH"
     assert site.call("offline", "loopback") == "connected"
+    # The API, and the names under which clients know it and buckets.
+    assert [site.call("offline", "get", path=path) for path in ("/healthz", "/metrics")] == [200, 404]
+    for name in ("virga.internal", "scf.tencentcloudapi.com", "p-1.cos.ap-guangzhou.myqcloud.com", "p-1.cos.ap-guangzhou.tencentcos.cn"):
+        address = site.call("offline", "resolve", host=name)
+        assert address.startswith("198.18.0."), name
+        assert site.call("offline", "tcp", host=address, port=443) == "connected", name
+    assert len([packet for packet in world.arrived()[before:] if packet["family"] == 4]) == 0
+
+
+def test_name_queries_of_a_function_without_public_net_stay_inside(site, world):
+    assert site.call("online", "resolve", host=far.NAME) == far.PUBLIC
+    secret = "data-in-a-name." + far.NAME
+    assert site.call("offline", "resolve", host=secret) not in (far.PUBLIC, "timeout")
+    assert site.call("online", "resolve", host="after." + far.NAME) == far.PUBLIC
+    with open(world.queries) as queries:
+        text = queries.read()
+    assert "after." in text and "data-in-a-name" not in text
+
+
+def test_a_function_without_public_net_reaches_no_instance_and_is_reached_by_none(site):
+    for one, other in (("offline", "online"), ("online", "offline")):
+        [address] = site.call(other, "own")
+        answers = []
+        listening = threading.Thread(target=lambda: answers.append(site.call(other, "listens", port=9001, seconds=3)))
+        listening.start()
+        assert refused(site.call(one, "tcp", host=address, port=9001))
+        listening.join()
+        assert answers == ["nobody"]
+
+
+def process_with(address):
+    """A process in the network namespace of the instance that has this address."""
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            with open("/proc/%s/net/fib_trie" % pid) as addresses, open("/proc/%s/net/dev" % pid) as devices:
+                if " %s\n" % address in addresses.read() and " eth0:" in devices.read():
+                    return pid
+        except OSError:
+            # It has ended meanwhile.
+            pass
+    raise AssertionError("no process has " + address)
+
+
+def test_the_router_itself_holds_back_a_function_without_public_net(site, world):
+    """Even if an instance had a route, which it cannot make."""
+    before = len(world.arrived())
+    [own] = site.call("offline", "own")
+    inside = ["nsenter", "--net=/proc/%s/ns/net" % process_with(own)]
+    world.run(world.host, *inside, "ip", "route", "add", "default", "via", "198.18.0.1", "dev", "eth0")
+    connect = "import socket, errno; s = socket.socket(); s.settimeout(5); print(errno.errorcode[s.connect_ex(('%s', 80))])" % far.PUBLIC
+    assert world.run(world.host, *inside, "python3", "-c", connect).strip() == "EHOSTUNREACH"
+    world.run(world.host, *inside, "ip", "route", "delete", "default")
     assert len([packet for packet in world.arrived()[before:] if packet["family"] == 4]) == 0
 
 

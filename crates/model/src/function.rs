@@ -130,7 +130,7 @@ pub struct FunctionConfig {
     pub init_timeout: Seconds,
     /// Environment variables.
     pub environment: BTreeMap<String, String>,
-    /// Whether it has network access beyond its own loopback.
+    /// Whether it has network access beyond virga's own services.
     #[serde(default = "enabled", skip_serializing_if = "is_true")]
     pub public_net: bool,
     /// Role that its code assumes.

@@ -31,6 +31,9 @@ pub struct LayerVersion {
     pub package: Sha256,
     /// Publication time.
     pub added: Timestamp,
+    /// Tags, as given by the publisher.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub tags: BTreeMap<String, String>,
 }
 
 /// A function's reference to a layer version. Carries the package digest, so that the function keeps working after the

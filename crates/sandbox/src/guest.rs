@@ -453,7 +453,7 @@ pub(crate) fn become_guest(buffer: &mut [u8]) -> Result<usize> {
         pipes,
         trees,
         tmp,
-        online,
+        public_net,
     } = receive_assignment(buffer)?;
     let confinement = match pending_guest.confinement {
         PreparedConfinement::Namespaces(confinement) => confinement,
@@ -486,9 +486,9 @@ pub(crate) fn become_guest(buffer: &mut [u8]) -> Result<usize> {
     };
     drop((trees, tmp));
     std::env::set_current_dir(root::CODE).step("enter the code")?;
-    // 9. Without an address there is no way out. Virga has closed the router's side as well.
-    if !online {
-        sys::remove_address(network::GUEST_NAME).step("remove the network address")?;
+    // 9. Without a default route only virga's services are reachable. The router enforces it as well.
+    if !public_net {
+        network::remove_default_route()?;
     }
     // 10. No privileges from here on.
     confine(pending_guest.uid, confinement)?;
@@ -512,7 +512,7 @@ struct Assignment {
     pipes: [OwnedFd; 3],
     trees: Vec<OwnedFd>,
     tmp: Option<OwnedFd>,
-    online: bool,
+    public_net: bool,
 }
 
 fn receive_assignment(buffer: &mut [u8]) -> Result<Assignment> {
@@ -534,9 +534,9 @@ fn receive_assignment(buffer: &mut [u8]) -> Result<Assignment> {
     }
     debug_assert_eq!(have, header.len());
     let (kind, length) = wire::parse_header(&header);
-    let online = match kind {
+    let public_net = match kind {
         Some(wire::Kind::Assign) => true,
-        Some(wire::Kind::AssignOffline) => false,
+        Some(wire::Kind::AssignInternal) => false,
         _ => return Err(refused("unexpected frame")),
     };
     if length > buffer.len() {
@@ -558,6 +558,6 @@ fn receive_assignment(buffer: &mut [u8]) -> Result<Assignment> {
         pipes: [requests, answers, start_mark],
         trees,
         tmp,
-        online,
+        public_net,
     })
 }

@@ -478,16 +478,6 @@ pub(crate) fn loopback_up() -> io::Result<()> {
     configure(libc::SIOCSIFFLAGS, &request)
 }
 
-/// Removes an interface's IPv4 address, and its routes with it. It is no error if there is none.
-pub(crate) fn remove_address(name: &str) -> io::Result<()> {
-    let mut request = interface(name);
-    request.ifr_ifru.ifru_addr.sa_family = libc::AF_INET as libc::sa_family_t;
-    match configure(libc::SIOCSIFADDR, &request) {
-        Err(e) if e.raw_os_error() == Some(libc::ENODEV) => Ok(()),
-        other => other,
-    }
-}
-
 fn interface(name: &str) -> libc::ifreq {
     // SAFETY: zero is a valid value of every field of this plain C struct.
     let mut request: libc::ifreq = unsafe { mem::zeroed() };

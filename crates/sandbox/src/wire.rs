@@ -46,8 +46,8 @@ pub enum Kind {
     Assign = 1,
     /// To the guest: a request, see [`Invoke`].
     Invoke = 2,
-    /// Like [`Self::Assign`], for a function without network except loopback.
-    AssignOffline = 3,
+    /// Like [`Self::Assign`], for a function without a public network.
+    AssignInternal = 3,
     /// From the guest: the handler was loaded, or failed to load. A status (u16, little-endian), then JSON.
     Ready = 16,
     /// From the guest: the answer to a request. A status (u16, little-endian), the request's id (16 bytes), then JSON.
@@ -60,7 +60,7 @@ impl Kind {
         [
             Self::Assign,
             Self::Invoke,
-            Self::AssignOffline,
+            Self::AssignInternal,
             Self::Ready,
             Self::Answer,
         ]

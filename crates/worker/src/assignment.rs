@@ -166,7 +166,7 @@ fn environment(
     let function = &spec.function;
     let paths = format!("{}:{}", instance_paths.code, instance_paths.layers);
     let libraries = library_path(&instance_paths.code, &instance_paths.layers);
-    let trusts = spec.platform.trusts_authority && spec.public_net;
+    let trusts = spec.platform.trusts_authority;
     // The shim does the work of this directory itself.
     let python_paths = match launch_mode {
         LaunchMode::Bootstrap | LaunchMode::Server if trusts => {
@@ -226,7 +226,7 @@ fn environment(
         ("NODE_EXTRA_CA_CERTS", OWN_AUTHORITY),
     ];
     let trusted = trusted.into_iter().filter(|_| trusts);
-    let endpoints = endpoints.filter(|_| spec.public_net).chain(trusted);
+    let endpoints = endpoints.chain(trusted);
     let users = spec
         .environment
         .iter()

@@ -161,7 +161,7 @@ impl Instance {
             .transpose()
             .map_err(Error::from)?;
         if !spec.public_net {
-            prewarmed.process.disable_network().map_err(Error::from)?;
+            prewarmed.process.restrict_network().map_err(Error::from)?;
         }
         let (launch_mode, frames) = assign(
             &prewarmed,
@@ -644,7 +644,7 @@ fn assign(
     let kind = if spec.public_net {
         Kind::Assign
     } else {
-        Kind::AssignOffline
+        Kind::AssignInternal
     };
     let mut frame = wire::header(kind, payload.len()).to_vec();
     frame[wire::WITH_TMP] = u8::from(tmp.is_some());

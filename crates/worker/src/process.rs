@@ -210,10 +210,10 @@ impl Process {
         self.resources.network.as_ref()?.address(number)
     }
 
-    /// Removes its network except for loopback.
-    pub(crate) fn disable_network(&self) -> sandbox::Result<()> {
+    /// Takes its public network, so that it reaches virga's services alone.
+    pub(crate) fn restrict_network(&self) -> sandbox::Result<()> {
         match &self.resources.network {
-            Some(network) => network.disconnect(self.resources.users.number(self.user)),
+            Some(network) => network.restrict(self.resources.users.number(self.user)),
             None => Ok(()),
         }
     }

@@ -63,7 +63,7 @@ pub struct InstanceSpec {
     pub init_timeout: Duration,
     /// Role whose credentials it has.
     pub role: Option<RoleName>,
-    /// Whether it has a network beyond loopback.
+    /// Whether it has a network beyond virga's own services.
     pub public_net: bool,
     /// Idle timeout of a web function's connections, if set.
     pub silence: Option<Duration>,

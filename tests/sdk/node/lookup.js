@@ -3,7 +3,7 @@ const dns = require("dns");
 const real = dns.lookup;
 
 dns.lookup = (name, options, callback) => {
-  const of = { ".tencentcloudapi.com": process.env.ADDRESS, ".myqcloud.com": process.env.BUCKETS };
+  const of = { ".tencentcloudapi.com": process.env.ADDRESS, ".myqcloud.com": process.env.BUCKETS, ".tencentcos.cn": process.env.BUCKETS };
   const zone = Object.keys(of).find((one) => name.endsWith(one) && of[one]);
   if (!zone) return real(name, options, callback);
   const done = callback || options;

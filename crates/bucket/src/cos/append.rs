@@ -77,23 +77,37 @@ pub(crate) async fn append(
     Ok(response)
 }
 
-/// Headers that an append applies or may ignore, besides metadata.
-const KNOWN: [&str; 7] = [
-    "x-cos-acl",
-    "x-cos-sdk-retry",
-    "x-cos-security-token",
-    "x-cos-storage-class",
-    "x-cos-tagging",
-    "x-cos-traffic-limit",
-    "x-cos-hash-crc64ecma",
+/// Beginnings of the headers that have a meaning in COS or S3 and that an append does not hold, without `x-cos-`. A header
+/// without a meaning is ignored, as COS does.
+const NOT_HELD: [&str; 18] = [
+    "bucket-",
+    "callback",
+    "checksum-",
+    "content-sha1",
+    "copy-source",
+    "expected-bucket-owner",
+    "forbid-overwrite",
+    "grant-",
+    "if-",
+    "metadata-directive",
+    "mfa",
+    "object-",
+    "request-payer",
+    "sdk-checksum-",
+    "server-side-encryption",
+    "source-",
+    "website-redirect-location",
+    "write-offset-bytes",
 ];
 
-/// Rejects headers that an append would ignore, such as conditions.
+/// Rejects headers that an append would drop, such as conditions.
 fn check(headers: &HeaderMap) -> Result<(), ErrorResponse> {
     let dropped = headers.keys().map(HeaderName::as_str).find(|name| {
-        let said = name.starts_with("x-cos-") || name.starts_with("x-amz-");
+        let is_dropped = |rest: &str| NOT_HELD.iter().any(|one| rest.starts_with(one));
         name.starts_with("if-")
-            || (said && !name.starts_with("x-cos-meta-") && !KNOWN.contains(name))
+            || name.starts_with("x-amz-")
+            || *name == "pic-operations"
+            || name.strip_prefix("x-cos-").is_some_and(is_dropped)
     });
     match dropped {
         Some(name) => Err(ErrorResponse::new(

@@ -14,6 +14,8 @@ pub(super) const RESOLVERS: usize = 3;
 const STORAGE: u32 = 2 + RESOLVERS as u32;
 /// Addresses at the start of the range that virga uses itself.
 const RESERVED: u32 = 256;
+/// Prefix length of the block of these addresses.
+const SERVICES_PREFIX: u8 = 24;
 /// Prefix length of the link between router and host: the last four addresses of the range.
 pub(super) const UPLINK_PREFIX: u8 = 30;
 
@@ -133,6 +135,11 @@ impl AddressPlan {
     /// gateway's address has the API there.
     pub fn storage(&self) -> Ipv4Addr {
         self.at(STORAGE)
+    }
+
+    /// Returns the block of the router's own addresses, for routes: base and prefix length.
+    pub(super) fn services(&self) -> (Ipv4Addr, u8) {
+        (self.at(0), SERVICES_PREFIX)
     }
 
     /// Returns the router's own addresses.

@@ -180,10 +180,23 @@ impl Netlink {
     /// Adds a default route to `gateway`, which is reached by this interface whatever its address.
     pub(super) fn add_default(&mut self, gateway: Ipv4Addr, index: u32) -> Result<()> {
         self.add_route(gateway, index)?;
-        let mut all = route(Ipv4Addr::UNSPECIFIED, 0, RouteScope::Universe);
-        all.attributes
+        self.add_route_by(Ipv4Addr::UNSPECIFIED, 0, gateway, index)
+    }
+
+    /// Adds a route to a block by a gateway.
+    pub(super) fn add_route_by(
+        &mut self,
+        to: Ipv4Addr,
+        prefix: u8,
+        gateway: Ipv4Addr,
+        index: u32,
+    ) -> Result<()> {
+        let mut message = route(to, prefix, RouteScope::Universe);
+        message
+            .attributes
             .push(RouteAttribute::Gateway(RouteAddress::Inet(gateway)));
-        self.put_route(all, index).step("add the default route")
+        self.put_route(message, index)
+            .step(format!("add the route to {to}/{prefix}"))
     }
 
     /// Sets the route to one address, replacing that of an ended instance.
@@ -192,10 +205,22 @@ impl Netlink {
             .step(format!("add the route to {to}"))
     }
 
-    pub(super) fn remove_route(&mut self, to: Ipv4Addr) -> Result<()> {
-        let message = route(to, 32, RouteScope::NoWhere);
-        self.ask(RouteNetlinkMessage::DelRoute(message), 0)
-            .step(format!("remove the route to {to}"))
+    /// Removes the default route, if there is one.
+    pub(super) fn remove_default(&mut self) -> Result<()> {
+        let message = route(Ipv4Addr::UNSPECIFIED, 0, RouteScope::NoWhere);
+        match self.ask(RouteNetlinkMessage::DelRoute(message), 0) {
+            Err(error) if error.raw_os_error() == Some(libc::ESRCH) => Ok(()),
+            removed => removed.step("remove the default route").map(drop),
+        }
+    }
+
+    /// Moves an interface into a group, by which rules recognize it.
+    pub(super) fn set_group(&mut self, index: u32, group: u32) -> Result<()> {
+        let mut link = LinkMessage::default();
+        link.header.index = index;
+        link.attributes.push(LinkAttribute::Group(group));
+        self.ask(RouteNetlinkMessage::SetLink(link), 0)
+            .step("set the group of an interface")
             .map(drop)
     }
 

@@ -16,6 +16,7 @@
 
 mod address;
 mod link;
+mod links;
 mod namespace;
 mod rules;
 
@@ -27,7 +28,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 pub use address::{AddressBlock, AddressPlan};
-pub(crate) use link::GUEST_NAME;
+pub use links::InstanceLinks;
 
 use self::link::Netlink;
 use crate::{Pidfd, Result, Step, sys};
@@ -80,6 +81,7 @@ pub struct Network {
     plan: AddressPlan,
     router: OwnedFd,
     control: Mutex<Netlink>,
+    links: InstanceLinks,
     /// Name of the host's end of the uplink and of its rules.
     uplink: Mutex<Option<String>>,
     /// Number of DNS servers that instances are configured with.
@@ -127,6 +129,7 @@ impl Network {
             plan,
             router,
             control: Mutex::new(control),
+            links: InstanceLinks::default(),
             uplink: Mutex::new(uplink),
             name_servers,
             next: AtomicU32::new(link::FIRST),
@@ -190,12 +193,16 @@ impl Network {
                 control.make_pair(number, own.as_fd())?;
                 control.add_route(address, number)?;
             }
+            self.links.add(address, number);
             inside.up(link::LOOPBACK)?;
             // Not by /proc/sys, where the kernel searches the name among those of all namespaces.
             inside.without_ipv6(link::GUEST)?;
             inside.up(link::GUEST)?;
             inside.add_address(link::GUEST, address)?;
-            inside.add_default(gateway, link::GUEST)
+            inside.add_default(gateway, link::GUEST)?;
+            // What remains when the default route is removed.
+            let (services, prefix) = self.plan.services();
+            inside.add_route_by(services, prefix, gateway, link::GUEST)
         })?;
         Ok(namespace)
     }
@@ -205,16 +212,26 @@ impl Network {
         self.plan.instance(instance).ok()
     }
 
-    /// Disconnects an instance: without a route back, the router drops its packets.
+    /// Takes the public network from an instance for the rest of its life. The router forwards none of its packets;
+    /// virga's own services stay reachable.
     ///
     /// # Errors
     /// The system's error.
-    pub fn disconnect(&self, instance: u32) -> Result<()> {
+    pub fn restrict(&self, instance: u32) -> Result<()> {
         let address = self.plan.instance(instance)?;
+        let Some(index) = self.links.restrict(address) else {
+            let none = io::Error::other("it has no link");
+            return Err(none).step(format!("restrict the instance at {address}"));
+        };
         self.control
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
-            .remove_route(address)
+            .set_group(index, rules::INTERNAL_GROUP)
+    }
+
+    /// Returns the links of instances.
+    pub fn links(&self) -> InstanceLinks {
+        self.links.clone()
     }
 
     /// Closes the uplink and removes its traces from the host.
@@ -295,6 +312,15 @@ fn open_uplink(
     set_system("ipv4/ip_forward", "1")?;
     rules::apply(&rules::host(&own, plan))?;
     Ok(own)
+}
+
+/// Removes the default route of this thread's network namespace, which is an instance's. Only virga's own services stay
+/// reachable. It is no error if there is none.
+///
+/// # Errors
+/// The system's error.
+pub(crate) fn remove_default_route() -> Result<()> {
+    Netlink::open()?.remove_default()
 }
 
 /// Makes a non-blocking TCP socket in the network of an instance, given by its sandbox init.

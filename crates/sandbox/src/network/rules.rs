@@ -13,6 +13,8 @@ use crate::{Result, Step};
 
 /// Name of the router's end of the uplink.
 pub(super) const UPLINK: &str = "up";
+/// Interface group of the links of instances without a public network, in the router.
+pub(super) const INTERNAL_GROUP: u32 = 1;
 /// Maximum number of connections per instance, as tracked by the router.
 const CONNECTIONS: u32 = 1024;
 /// DNS queries per second and instance, and the burst: all instances share the server's socket.
@@ -78,6 +80,7 @@ pub(super) fn router(
   }}
   chain forward {{
     type filter hook forward priority filter; policy drop;
+    iifgroup {INTERNAL_GROUP} {REFUSE}
     ct state established,related accept
     ct state invalid drop
     iifname \"{UPLINK}\" drop

@@ -68,7 +68,7 @@ pub(super) struct DeployArgs {
     /// Description of the function
     #[arg(long)]
     description: Option<String>,
-    /// DISABLE restricts the function to its loopback [default for a new function: ENABLE]
+    /// DISABLE restricts the function to virga's own services [default for a new function: ENABLE]
     #[arg(long, value_name = "STATUS", value_parser = ["ENABLE", "DISABLE"])]
     public_net: Option<String>,
     /// Install the dependencies in requirements.txt or package.json on the server [default: as last time]

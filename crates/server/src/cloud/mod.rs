@@ -62,7 +62,7 @@ impl Cloud {
             buckets: network.plan().storage(),
         };
         let names = CloudNames::new(&config.api.region, config.buckets.is_some());
-        let resolver = Resolver::new(names, addresses);
+        let resolver = Resolver::new(names, addresses, network.links());
         let mut resolvers = JoinSet::new();
         let mut upstream = upstream(config).into_iter();
         for address in network.name_servers() {

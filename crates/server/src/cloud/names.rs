@@ -88,6 +88,13 @@ mod tests {
             ("p-1.cos.accelerate.myqcloud.com", Some(Service::Buckets)),
             ("p-1.cos.home-1.myqcloud.com", Some(Service::Buckets)),
             ("service.cos.myqcloud.com", Some(Service::Buckets)),
+            ("service.cos.tencentcos.cn", Some(Service::Buckets)),
+            ("p-1.cos.ap-guangzhou.tencentcos.cn", Some(Service::Buckets)),
+            (
+                "p-1.cos-internal.home-1.tencentcos.cn",
+                Some(Service::Buckets),
+            ),
+            ("p-1.tencentcos.cn", None),
             ("cvm.tencentcloudapi.com", None),
             ("tencentcloudapi.com", None),
             ("x.scf.tencentcloudapi.com", None),

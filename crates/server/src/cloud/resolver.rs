@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hickory_resolver::proto::op::Query;
-use sandbox::network::{NAMES_PORT, Network};
+use sandbox::network::{InstanceLinks, NAMES_PORT, Network};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::task::JoinSet;
@@ -41,15 +41,21 @@ struct Shared {
     names: CloudNames,
     addresses: ServiceAddresses,
     limiter: QueryLimiter,
+    links: InstanceLinks,
 }
 
 impl Resolver {
-    pub(super) fn new(names: CloudNames, addresses: ServiceAddresses) -> Self {
+    pub(super) fn new(
+        names: CloudNames,
+        addresses: ServiceAddresses,
+        links: InstanceLinks,
+    ) -> Self {
         Self {
             shared: Arc::new(Shared {
                 names,
                 addresses,
                 limiter: QueryLimiter::default(),
+                links,
             }),
         }
     }
@@ -75,6 +81,16 @@ impl Resolver {
         let listener = TcpListener::from_std(listener)?;
         tasks.spawn(self.clone().connections(listener, upstream));
         Ok(())
+    }
+
+    /// Returns the resolver to which queries of an instance are forwarded. There is none for an instance without a public
+    /// network, since queries can carry data out.
+    fn upstream_of(&self, from: IpAddr, upstream: Option<SocketAddr>) -> Option<SocketAddr> {
+        let is_internal = match from {
+            IpAddr::V4(address) => self.shared.links.is_internal(address),
+            IpAddr::V6(_) => false,
+        };
+        upstream.filter(|_| !is_internal)
     }
 
     fn decide(&self, message: &[u8], upstream: Option<SocketAddr>) -> Decision {
@@ -103,6 +119,7 @@ impl Resolver {
             if length > QUESTION_MAX {
                 continue;
             }
+            let upstream = self.upstream_of(from.ip(), upstream);
             match (self.decide(message, upstream), upstream) {
                 (Decision::Answer(reply), _) => send_reply(&socket, &reply, from).await,
                 (Decision::Forward(query), Some(upstream)) => {
@@ -148,6 +165,7 @@ impl Resolver {
 
     /// Answers the queries of a connection, one after another.
     async fn connection(&self, mut stream: TcpStream, from: IpAddr, upstream: Option<SocketAddr>) {
+        let upstream = self.upstream_of(from, upstream);
         while let Some(message) = with_timeout(read(&mut stream, QUESTION_MAX)).await {
             let reply = match (self.decide(&message, upstream), upstream) {
                 (Decision::Answer(reply), _) => Some(reply),

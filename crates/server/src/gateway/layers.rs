@@ -12,7 +12,7 @@ use serde_json::Value;
 use tracing::warn;
 use worker::TreeSize;
 
-use super::functions::{description, page};
+use super::functions::{description, page, tags};
 use super::{Caller, Gateway, Serve, code, download, error};
 use crate::clock;
 
@@ -34,6 +34,7 @@ impl Serve for PublishLayerVersion {
             return Err(Error::new(Code::InvalidParameterValue, message));
         }
         check_runtimes(&request.compatible_runtimes)?;
+        let tags = tags(request.tags.as_deref())?;
         let taken = code::store_package(gateway, caller, request.content).await?;
         let version = LayerVersion {
             runtimes: request.compatible_runtimes,
@@ -41,6 +42,7 @@ impl Serve for PublishLayerVersion {
             license,
             package: taken.package,
             added: clock::now_ms(),
+            tags,
         };
         let number = publish(gateway, caller, &name, version).await?;
         Ok(t::PublishLayerVersionResponse {
@@ -314,7 +316,13 @@ fn show(name: &LayerName, number: u64, version: Option<&LayerVersion>) -> t::Lay
         layer_name: name.to_string(),
         status: status.into(),
         stamp: String::new(),
-        tags: Vec::new(),
+        tags: version.as_ref().map_or(Vec::new(), |version| {
+            let tag = |(key, value): (&String, &String)| t::Tag {
+                key: key.clone(),
+                value: value.clone(),
+            };
+            version.tags.iter().map(tag).collect()
+        }),
         description: version
             .as_ref()
             .map_or(String::new(), |version| version.description.clone()),

@@ -230,6 +230,9 @@ struct Caller<'a> {
 
 /// The implementation of an action.
 trait Serve: Action {
+    /// Replaces other names of resources by those that policies use, before the caller's policy is checked.
+    fn normalize(_: &Gateway, _: Caller<'_>, _: &mut Self::Request) {}
+
     fn serve(
         gateway: &Gateway,
         caller: Caller<'_>,
@@ -461,7 +464,8 @@ impl Gateway {
         if !bound {
             self.access.admit(caller.principal, A::NAME)?;
         }
-        let request = hand_off_if_long(call.body_length(), || call.decode::<A>(&self.bounds))?;
+        let mut request = hand_off_if_long(call.body_length(), || call.decode::<A>(&self.bounds))?;
+        A::normalize(self, caller, &mut request);
         if bound {
             self.authorize(caller, A::NAME, &request.names())?;
             self.access.admit(caller.principal, A::NAME)?;

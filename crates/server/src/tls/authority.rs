@@ -9,6 +9,7 @@ use std::io::Write;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::Path;
+use std::sync::Arc;
 
 use rcgen::{
     BasicConstraints, CertificateParams, CidrSubnet, DistinguishedName, DnType,
@@ -16,7 +17,8 @@ use rcgen::{
     NameConstraints, SanType, date_time_ymd,
 };
 use rustls::crypto::ring;
-use rustls::pki_types::PrivateKeyDer;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::CertifiedKey;
 
 use super::TlsError;
@@ -29,10 +31,18 @@ const KEY: &str = "ca.key";
 
 /// The domain of the cloud's APIs.
 const API_DOMAIN: &str = "tencentcloudapi.com";
-/// The domain of the cloud's object storage.
-const COS_DOMAIN: &str = "myqcloud.com";
-/// The domains that the authority may issue certificates for.
-const DOMAINS: &[&str] = &[API_DOMAIN, COS_DOMAIN, "virga.internal", "localhost"];
+/// The domains of the cloud's object storage. Clients switch to the second one when the first does not answer.
+const COS_DOMAINS: [&str; 2] = ["myqcloud.com", LATER_DOMAIN];
+/// The domain that the constraints of earlier versions' authorities lack.
+const LATER_DOMAIN: &str = "tencentcos.cn";
+/// The domains that the authority may issue certificates for. They never become fewer.
+const DOMAINS: &[&str] = &[
+    API_DOMAIN,
+    COS_DOMAINS[0],
+    COS_DOMAINS[1],
+    "virga.internal",
+    "localhost",
+];
 /// The names in the server's certificate.
 const NAMES: [&str; 5] = [
     "scf.tencentcloudapi.com",
@@ -105,15 +115,18 @@ pub(crate) fn api_names(region: &str) -> Vec<String> {
 pub(crate) fn bucket_names(domains: &[String], region: &str) -> Vec<String> {
     let permitted = |domain: &str| {
         let within = |one: &&str| domain == *one || domain.ends_with(&format!(".{one}"));
-        DOMAINS.iter().any(within) && domain != COS_DOMAIN
+        DOMAINS.iter().any(within) && !COS_DOMAINS.contains(&domain)
     };
     let own = domains.iter().filter(|domain| permitted(domain));
-    let mut names = vec![format!("service.cos.{COS_DOMAIN}")];
-    // `accelerate` is the global acceleration endpoint.
-    for region in regions(region).chain(["accelerate"]) {
-        for service in ["cos", "cos-internal"] {
-            names.push(format!("{service}.{region}.{COS_DOMAIN}"));
-            names.push(format!("*.{service}.{region}.{COS_DOMAIN}"));
+    let mut names = Vec::new();
+    for domain in COS_DOMAINS {
+        names.push(format!("service.cos.{domain}"));
+        // `accelerate` is the global acceleration endpoint.
+        for region in regions(region).chain(["accelerate"]) {
+            for service in ["cos", "cos-internal"] {
+                names.push(format!("{service}.{region}.{domain}"));
+                names.push(format!("*.{service}.{region}.{domain}"));
+            }
         }
     }
     for domain in own {
@@ -130,13 +143,13 @@ pub(crate) fn bucket_names(domains: &[String], region: &str) -> Vec<String> {
     names
 }
 
-/// Issues a certificate for the usual names and `extra_names`. Creates the authority if there is none.
-pub(super) fn certificate(
+/// Issues certificates for the usual names and `extra_names`. Creates the authority if there is none.
+pub(super) fn certificates(
     directory: &Path,
     listen: IpAddr,
     region: &str,
     extra_names: &[String],
-) -> Result<CertifiedKey, TlsError> {
+) -> Result<Certificates, TlsError> {
     make(directory, listen, region, extra_names).map_err(|why| TlsError::Authority {
         path: directory.display().to_string(),
         why: why.to_string(),
@@ -150,20 +163,8 @@ fn make(
     listen: IpAddr,
     region: &str,
     extra_names: &[String],
-) -> Result<CertifiedKey, Failure> {
-    let (cert, key) = (directory.join(CA), directory.join(KEY));
-    if !cert.exists() || !key.exists() {
-        DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(directory)?;
-        let made = KeyPair::generate()?;
-        let own = params()?.self_signed(&made)?;
-        write(&key, 0o600, &made.serialize_pem())?;
-        write(&cert, 0o644, &own.pem())?;
-    }
-    let issuer = Issuer::new(params()?, KeyPair::from_pem(&fs::read_to_string(key)?)?);
-    let own = KeyPair::generate()?;
+) -> Result<Certificates, Failure> {
+    let issuer = Issuer::new(params()?, key_pair(directory)?);
     let regional = regions(region).map(|region| format!("*.{region}.{API_DOMAIN}"));
     let names: BTreeSet<_> = NAMES
         .map(str::to_owned)
@@ -171,22 +172,102 @@ fn make(
         .chain(regional)
         .chain(extra_names.iter().cloned())
         .collect();
-    let names: Vec<_> = names.into_iter().collect();
-    let mut leaf = CertificateParams::new(names)?;
-    leaf.distinguished_name = name("virga");
+    // Apart, since a client that trusts an earlier version's authority would refuse a certificate with these names.
+    let (later, usual): (Vec<_>, Vec<_>) = names.into_iter().partition(|name| is_later(name));
+    let later = match later.is_empty() {
+        true => None,
+        false => Some(Arc::new(leaf(later, &[], &issuer)?)),
+    };
     let addresses = [
         IpAddr::from(Ipv4Addr::LOCALHOST),
         Ipv6Addr::LOCALHOST.into(),
         listen,
     ];
-    for address in addresses.into_iter().filter(IpAddr::is_loopback) {
-        leaf.subject_alt_names.push(SanType::IpAddress(address));
+    Ok(Certificates {
+        usual: Arc::new(leaf(usual, &addresses, &issuer)?),
+        later,
+    })
+}
+
+/// The served certificates.
+pub(super) struct Certificates {
+    pub(super) usual: Arc<CertifiedKey>,
+    /// The certificate of hosts below [`LATER_DOMAIN`].
+    later: Option<Arc<CertifiedKey>>,
+}
+
+impl Certificates {
+    /// Serves one certificate for all hosts.
+    pub(super) fn one(certificate: CertifiedKey) -> Self {
+        Self {
+            usual: Arc::new(certificate),
+            later: None,
+        }
+    }
+
+    /// Returns the certificate for the host that a client asked for.
+    pub(super) fn find(&self, host: Option<&str>) -> Arc<CertifiedKey> {
+        let later = self.later.as_ref().filter(|_| host.is_some_and(is_later));
+        later.unwrap_or(&self.usual).clone()
+    }
+
+    pub(super) fn all(&self) -> impl Iterator<Item = &CertifiedKey> {
+        [&self.usual]
+            .into_iter()
+            .chain(&self.later)
+            .map(|certificate| &**certificate)
+    }
+}
+
+fn is_later(host: &str) -> bool {
+    let host = host.to_ascii_lowercase();
+    host.strip_suffix(LATER_DOMAIN)
+        .is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
+}
+
+/// Reads the authority's key. Creates both if there is none, and issues the authority's certificate again, under the same
+/// key, if an earlier version made it for fewer domains.
+fn key_pair(directory: &Path) -> Result<KeyPair, Failure> {
+    let (cert, key) = (directory.join(CA), directory.join(KEY));
+    if !cert.exists() || !key.exists() {
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(directory)?;
+        let made = KeyPair::generate()?;
+        write(&key, 0o600, &made.serialize_pem())?;
+        write(&cert, 0o644, &params()?.self_signed(&made)?.pem())?;
+        return Ok(made);
+    }
+    let pair = KeyPair::from_pem(&fs::read_to_string(key)?)?;
+    let stored = CertificateDer::from_pem_file(&cert)?;
+    // A certificate has names as plain bytes.
+    let covers = |domain: &&str| {
+        let domain = domain.as_bytes();
+        stored.windows(domain.len()).any(|part| part == domain)
+    };
+    if !DOMAINS.iter().all(covers) {
+        write(&cert, 0o644, &params()?.self_signed(&pair)?.pem())?;
+    }
+    Ok(pair)
+}
+
+fn leaf(
+    names: Vec<String>,
+    addresses: &[IpAddr],
+    issuer: &Issuer<'_, KeyPair>,
+) -> Result<CertifiedKey, Failure> {
+    let own = KeyPair::generate()?;
+    let mut leaf = CertificateParams::new(names)?;
+    leaf.distinguished_name = name("virga");
+    for address in addresses.iter().filter(|address| address.is_loopback()) {
+        leaf.subject_alt_names.push(SanType::IpAddress(*address));
     }
     leaf.key_usages = vec![KeyUsagePurpose::DigitalSignature];
     leaf.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
     leaf.use_authority_key_identifier_extension = true;
     set_validity(&mut leaf, SERVER_DAYS)?;
-    let leaf = leaf.signed_by(&own, &issuer)?;
+    let leaf = leaf.signed_by(&own, issuer)?;
     let secret = PrivateKeyDer::try_from(own.serialize_der())?;
     Ok(CertifiedKey::from_der(
         vec![leaf.der().clone()],
@@ -195,7 +276,7 @@ fn make(
     )?)
 }
 
-/// Returns the authority's parameters. They never change, so its key is all that must be stored.
+/// Returns the authority's parameters. Only domains are added to them, so its key is all that must be stored.
 fn params() -> Result<CertificateParams, Failure> {
     let mut params = CertificateParams::new(Vec::new())?;
     params.distinguished_name = name("virga local authority");
@@ -273,6 +354,9 @@ mod tests {
             "*.cos.ap-shenzhen.myqcloud.com",
             "*.cos.accelerate.myqcloud.com",
             "*.cos.home-1.myqcloud.com",
+            "service.cos.tencentcos.cn",
+            "*.cos.ap-guangzhou.tencentcos.cn",
+            "*.cos-internal.home-1.tencentcos.cn",
             "*.localhost",
             "s3.localhost",
             "*.s3.localhost",
@@ -288,5 +372,48 @@ mod tests {
                 .any(|one| name.ends_with(&format!(".{one}")) || name == one)
         };
         assert_eq!(names.iter().find(|name| !permitted(name)), None);
+    }
+    #[test]
+    fn authority_of_an_earlier_version_is_reissued_under_its_key() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let names = bucket_names(&["localhost".to_owned()], "home-1");
+        let issue = || {
+            certificates(
+                directory.path(),
+                Ipv4Addr::LOCALHOST.into(),
+                "home-1",
+                &names,
+            )
+            .expect("certificates")
+        };
+        issue();
+        let ca = directory.path().join(CA);
+        let made = fs::read_to_string(&ca).expect("a certificate");
+        let (key, mut earlier) = (
+            key_pair(directory.path()).expect("a key"),
+            params().expect("parameters"),
+        );
+        if let Some(constraints) = &mut earlier.name_constraints {
+            constraints.permitted_subtrees.retain(
+                |one| !matches!(one, GeneralSubtree::DnsName(name) if name == LATER_DOMAIN),
+            );
+        }
+        let earlier = earlier.self_signed(&key).expect("a certificate").pem();
+        fs::write(&ca, &earlier).expect("written");
+        let served = issue();
+        let reissued = fs::read_to_string(&ca).expect("a certificate");
+        assert!(reissued != earlier && reissued.len() == made.len());
+        let key_of = |certificate: &CertifiedKey| {
+            let leaf = certificate.end_entity_cert().expect("a leaf");
+            let text = |name: &&str| leaf.windows(name.len()).any(|part| part == name.as_bytes());
+            COS_DOMAINS.map(|domain| text(&domain))
+        };
+        let of = |host| key_of(&served.find(host));
+        assert_eq!(of(None), [true, false]);
+        assert_eq!(of(Some("a-1.cos.ap-guangzhou.myqcloud.com")), [true, false]);
+        assert_eq!(
+            of(Some("A-1.cos.ap-guangzhou.TencentCOS.cn")),
+            [false, true]
+        );
     }
 }

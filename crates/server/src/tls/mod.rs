@@ -19,6 +19,7 @@ use tokio::task::JoinHandle;
 use tokio_rustls::TlsAcceptor;
 use tracing::{info, warn};
 
+use self::authority::Certificates;
 pub(crate) use self::authority::{CA, DIRECTORY, SUBJECT_HASH, api_names, bucket_names};
 use crate::hosts::CertificateNames;
 
@@ -121,7 +122,7 @@ pub(crate) fn open(
             authority::bucket_names(domains, region)
         },
     };
-    let current = Arc::new(Current(RwLock::new(Arc::new(loader.make()?))));
+    let current = Arc::new(Current(RwLock::new(loader.make()?)));
     let mut config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_safe_default_protocol_versions()?
         .with_no_client_auth()
@@ -133,8 +134,8 @@ pub(crate) fn open(
     })
 }
 
-/// The current certificate. It has all names, so the requested name does not matter.
-struct Current(RwLock<Arc<CertifiedKey>>);
+/// The current certificates.
+struct Current(RwLock<Certificates>);
 
 impl fmt::Debug for Current {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -143,9 +144,9 @@ impl fmt::Debug for Current {
 }
 
 impl ResolvesServerCert for Current {
-    fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         let current = self.0.read().unwrap_or_else(PoisonError::into_inner);
-        Some(current.clone())
+        Some(current.find(hello.server_name()))
     }
 }
 
@@ -162,7 +163,7 @@ async fn refresh(loader: CertificateLoader, current: Arc<Current>) {
         fingerprint = now;
         match loader.make() {
             Ok(made) => {
-                *current.0.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(made);
+                *current.0.write().unwrap_or_else(PoisonError::into_inner) = made;
                 info!("the certificate was renewed");
             }
             Err(error) => {
@@ -199,21 +200,25 @@ impl CertificateLoader {
         }
     }
 
-    fn make(&self) -> Result<CertifiedKey, TlsError> {
+    fn make(&self) -> Result<Certificates, TlsError> {
         let made = match &self.source {
-            Source::Files { cert, key } => from_files(cert, key)?,
-            Source::Authority => authority::certificate(
+            Source::Files { cert, key } => Certificates::one(from_files(cert, key)?),
+            Source::Authority => authority::certificates(
                 &self.directory,
                 self.listen,
                 &self.region,
                 &self.extra_names,
             )?,
         };
-        let own = made.end_entity_cert()?;
-        let read = webpki::EndEntityCert::try_from(own).map_err(|why| TlsError::Names {
-            why: why.to_string(),
-        })?;
-        self.names.set(read.valid_dns_names());
+        let mut names = Vec::new();
+        for certificate in made.all() {
+            let own = certificate.end_entity_cert()?;
+            let read = webpki::EndEntityCert::try_from(own).map_err(|why| TlsError::Names {
+                why: why.to_string(),
+            })?;
+            names.extend(read.valid_dns_names().map(str::to_owned));
+        }
+        self.names.set(names.iter().map(String::as_str));
         Ok(made)
     }
 }

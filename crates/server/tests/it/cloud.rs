@@ -12,11 +12,13 @@ const API: [&str; 4] = [
     "scf.ap-guangzhou.tencentcloudapi.com",
     "tag.tencentcloudapi.com",
 ];
-const BUCKETS: [&str; 4] = [
+const BUCKETS: [&str; 6] = [
     "photos-1250000000.cos.ap-guangzhou.myqcloud.com",
     "photos-1250000000.cos-internal.ap-shanghai.myqcloud.com",
     "cos.ap-guangzhou.myqcloud.com",
     "service.cos.myqcloud.com",
+    "photos-1250000000.cos.ap-guangzhou.tencentcos.cn",
+    "service.cos.tencentcos.cn",
 ];
 /// Names that are not virga's.
 const OTHERS: [&str; 3] = [
@@ -355,14 +357,26 @@ fn by_the_cloud_s_names_a_function_acts_within_its_role_and_no_further() {
 }
 
 #[test]
-fn a_function_without_a_network_has_no_authority_of_the_cloud_s_names() {
+fn a_function_without_a_public_network_reaches_the_cloud_s_names() {
     let server = server();
     let client = server.client();
-    let offline = json!({"PublicNetConfig": {"PublicNetStatus": "DISABLE"}});
-    client.create("looks", LOOKS, offline);
-    assert_eq!(
-        client.answer("looks", &json!({"environment": true})),
-        json!({})
-    );
-    assert_eq!(addresses(&client, &API)[API[0]], Value::Null);
+    let internal = json!({"PublicNetConfig": {"PublicNetStatus": "DISABLE"}, "Timeout": 60});
+    client.create("looks", LOOKS, internal);
+    let told = client.answer("looks", &json!({"environment": true}));
+    assert_eq!(told["NODE_EXTRA_CA_CERTS"], "/etc/ssl/certs/virga.pem");
+    for name in API {
+        let event = json!({"page": format!("https://{name}/healthz")});
+        assert_eq!(
+            client.answer("looks", &event),
+            json!([200, "ok\n"]),
+            "{name}"
+        );
+    }
+    for name in BUCKETS {
+        let answer = client.answer("looks", &json!({"page": format!("https://{name}/")}));
+        assert!(
+            matches!(answer[0].as_u64(), Some(403 | 404)),
+            "{name}: {answer}"
+        );
+    }
 }

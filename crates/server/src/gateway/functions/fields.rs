@@ -95,7 +95,7 @@ pub(in super::super) fn tags(given: Option<&[t::Tag]>) -> Result<BTreeMap<String
         .collect())
 }
 
-/// Parses whether a function reaches more than its loopback, if present.
+/// Parses whether a function reaches more than virga's own services, if present.
 pub(super) fn public_net(given: Option<&Value>) -> Result<Option<bool>, Error> {
     let Some(given) = given else {
         return Ok(None);

@@ -1,5 +1,7 @@
 //! Layers built by the server from a list of dependencies, installed in the same way as a function's.
 
+use std::collections::BTreeMap;
+
 use model::{LayerVersion, Runtime};
 use scf::types as t;
 use scf::{Code, Error};
@@ -49,6 +51,7 @@ impl Serve for wire::BuildLayer {
             license: String::new(),
             package: package.map_err(error::package)?,
             added: clock::now_ms(),
+            tags: BTreeMap::new(),
         };
         let number = layers::publish(gateway, caller, &name, version).await?;
         Ok(wire::BuiltLayer {

@@ -10,9 +10,13 @@ use scf::{Action, Code, Error};
 
 use super::super::functions::get;
 use super::super::{Caller, Gateway, Serve};
-use super::{CommonFields, by_ids, by_resource, change, edit, is_attached};
+use super::{CommonFields, by_ids, by_paths, by_resource, change, edit, ids_by_paths, is_attached};
 
 impl Serve for AddResourceTag {
+    fn normalize(gateway: &Gateway, caller: Caller<'_>, request: &mut Self::Request) {
+        by_paths(gateway, caller, [&mut request.resource]);
+    }
+
     async fn serve(
         gateway: &Gateway,
         caller: Caller<'_>,
@@ -26,6 +30,10 @@ impl Serve for AddResourceTag {
 }
 
 impl Serve for DeleteResourceTag {
+    fn normalize(gateway: &Gateway, caller: Caller<'_>, request: &mut Self::Request) {
+        by_paths(gateway, caller, [&mut request.resource]);
+    }
+
     async fn serve(
         gateway: &Gateway,
         caller: Caller<'_>,
@@ -38,6 +46,10 @@ impl Serve for DeleteResourceTag {
 }
 
 impl Serve for ModifyResourceTags {
+    fn normalize(gateway: &Gateway, caller: Caller<'_>, request: &mut Self::Request) {
+        by_paths(gateway, caller, [&mut request.resource]);
+    }
+
     async fn serve(
         gateway: &Gateway,
         caller: Caller<'_>,
@@ -70,6 +82,11 @@ impl Serve for ModifyResourceTags {
 }
 
 impl Serve for AttachResourcesTag {
+    fn normalize(gateway: &Gateway, caller: Caller<'_>, request: &mut Self::Request) {
+        let prefix = request.resource_prefix.as_deref();
+        ids_by_paths(gateway, caller, prefix, &mut request.resource_ids);
+    }
+
     async fn serve(
         gateway: &Gateway,
         caller: Caller<'_>,
@@ -89,6 +106,11 @@ impl Serve for AttachResourcesTag {
 }
 
 impl Serve for DetachResourcesTag {
+    fn normalize(gateway: &Gateway, caller: Caller<'_>, request: &mut Self::Request) {
+        let prefix = request.resource_prefix.as_deref();
+        ids_by_paths(gateway, caller, prefix, &mut request.resource_ids);
+    }
+
     async fn serve(
         gateway: &Gateway,
         caller: Caller<'_>,
@@ -125,6 +147,10 @@ async fn each(
 }
 
 impl Serve for TagResources {
+    fn normalize(gateway: &Gateway, caller: Caller<'_>, request: &mut Self::Request) {
+        by_paths(gateway, caller, &mut request.resource_list);
+    }
+
     async fn serve(
         gateway: &Gateway,
         caller: Caller<'_>,
@@ -144,6 +170,10 @@ impl Serve for TagResources {
 }
 
 impl Serve for UnTagResources {
+    fn normalize(gateway: &Gateway, caller: Caller<'_>, request: &mut Self::Request) {
+        by_paths(gateway, caller, &mut request.resource_list);
+    }
+
     async fn serve(
         gateway: &Gateway,
         caller: Caller<'_>,

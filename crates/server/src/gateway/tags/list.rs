@@ -12,8 +12,10 @@ use scf::{Action, Code, Error};
 
 use super::super::functions::get;
 use super::super::{Caller, Gateway, Serve};
-use super::resource::SERVICE;
-use super::{CUSTOM, CommonFields, by_ids, by_resource, id, of_id, six_parts, tagged};
+use super::resource::{ID_PREFIX, SERVICE};
+use super::{
+    CUSTOM, CommonFields, by_ids, by_paths, by_resource, id, ids_by_paths, of_id, six_parts, tagged,
+};
 
 /// Source: the tag service's page sizes.
 const LIMIT_DEFAULT: i64 = 15;
@@ -22,6 +24,11 @@ const RESULTS_DEFAULT: i64 = 50;
 const RESULTS_MAX: i64 = 200;
 
 impl Serve for DescribeResourceTags {
+    fn normalize(gateway: &Gateway, caller: Caller<'_>, request: &mut Self::Request) {
+        let prefix = request.resource_prefix.as_deref();
+        ids_by_paths(gateway, caller, prefix, &mut request.resource_id);
+    }
+
     async fn serve(
         gateway: &Gateway,
         caller: Caller<'_>,
@@ -45,7 +52,7 @@ impl Serve for DescribeResourceTags {
         if created_by_uin(caller, request.create_uin) {
             for one in tagged(gateway, caller, Self::NAME) {
                 if is_wanted(&one.value) {
-                    rows.extend(of_function(&one.value));
+                    rows.extend(of_function(&one.value, common.prefix));
                 }
             }
         }
@@ -60,6 +67,11 @@ impl Serve for DescribeResourceTags {
 }
 
 impl Serve for DescribeResourceTagsByResourceIds {
+    fn normalize(gateway: &Gateway, caller: Caller<'_>, request: &mut Self::Request) {
+        let prefix = Some(&*request.resource_prefix);
+        ids_by_paths(gateway, caller, prefix, &mut request.resource_ids);
+    }
+
     async fn serve(
         gateway: &Gateway,
         caller: Caller<'_>,
@@ -76,7 +88,7 @@ impl Serve for DescribeResourceTagsByResourceIds {
         if wants_custom(request.category.as_deref())? {
             // A missing function has no tags.
             let found = keys.iter().filter_map(|key| gateway.catalog.function(key));
-            rows.extend(found.flat_map(|one| of_function(&one.value)));
+            rows.extend(found.flat_map(|one| of_function(&one.value, common.prefix)));
         }
         let (total_count, tags) = page.cut(rows);
         Ok(t::DescribeResourceTagsByResourceIdsResponse {
@@ -132,6 +144,10 @@ impl Serve for DescribeTags {
 }
 
 impl Serve for GetResources {
+    fn normalize(gateway: &Gateway, caller: Caller<'_>, request: &mut Self::Request) {
+        by_paths(gateway, caller, request.resource_list.iter_mut().flatten());
+    }
+
     async fn serve(
         gateway: &Gateway,
         caller: Caller<'_>,
@@ -203,13 +219,17 @@ fn pair((key, value): (&String, &String)) -> t::TagPair {
     }
 }
 
-/// Returns the tags of a function as rows of a list.
-fn of_function(one: &Function) -> impl Iterator<Item = t::TagRow> + use<> {
+/// Returns the tags of a function as rows of a list. They name it in the form that the request's prefix asks for.
+fn of_function(one: &Function, prefix: Option<&str>) -> impl Iterator<Item = t::TagRow> + use<> {
+    let resource = match prefix == Some(ID_PREFIX) {
+        true => one.id.as_str().to_owned(),
+        false => id(&one.key),
+    };
     let digest = |text: &str| hex::encode(Md5::digest(text.as_bytes()));
     let row = |(key, value): (&String, &String)| t::TagRow {
         tag_key: key.clone(),
         tag_value: value.clone(),
-        resource_id: id(&one.key),
+        resource_id: resource.clone(),
         tag_key_md5: digest(key),
         tag_value_md5: digest(value),
         service_type: SERVICE.to_owned(),

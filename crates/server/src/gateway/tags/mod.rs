@@ -1,13 +1,15 @@
 //! The tag service for functions: adding, removing and listing tags, and finding functions by tags.
 //!
 //! A tag exists as long as a function has it. Functions are named by six-segment resource names,
-//! `qcs::scf:<region>:uin/<uin>:namespace/<namespace>/function/<function>`, or by the part after `namespace/`.
+//! `qcs::scf:<region>:uin/<uin>:namespace/<namespace>/function/<function>`, or by the part after `namespace/`; or by their
+//! ids, `lam/<FunctionId>`, which [`by_paths`] replaces before anything else looks at them.
 
 mod change;
 mod edit;
 mod list;
 mod resource;
 
+use std::borrow::BorrowMut;
 use std::sync::Arc;
 
 use catalog::Stored;
@@ -22,17 +24,62 @@ pub(super) use resource::{FunctionPath, of_id, of_resource};
 /// The category of user-defined tags; virga defines none itself.
 const CUSTOM: &str = "Custom";
 
-/// Returns the tagged functions that the caller may list, by namespace and name.
-fn tagged(gateway: &Gateway, caller: Caller<'_>, list: &str) -> Vec<Arc<Stored<Function>>> {
+/// Returns the functions of the caller's account, by namespace and name.
+fn functions(gateway: &Gateway, caller: Caller<'_>) -> impl Iterator<Item = Arc<Stored<Function>>> {
     let others = gateway.catalog.namespaces(caller.account);
     let others = others.iter().map(|space| space.value.name.clone());
     let others = others.filter(|name| !name.is_default());
     let spaces = std::iter::once(Namespace::default()).chain(others);
-    let functions = spaces.flat_map(|space| gateway.catalog.functions(caller.account, &space));
+    let all: Vec<_> = spaces
+        .flat_map(|space| gateway.catalog.functions(caller.account, &space))
+        .collect();
+    all.into_iter()
+}
+
+/// Returns the path of the function with this id.
+fn path_of(gateway: &Gateway, caller: Caller<'_>, function: &str) -> Option<String> {
+    let mut all = functions(gateway, caller);
+    let found = all.find(|one| one.value.id.as_str() == function)?;
+    Some(id(&found.value.key))
+}
+
+/// Replaces functions' ids in six-segment resource names by their paths.
+fn by_paths<'a>(
+    gateway: &Gateway,
+    caller: Caller<'_>,
+    resources: impl IntoIterator<Item = &'a mut String>,
+) {
+    for resource in resources {
+        if let Some(path) = resource::with_path(resource, |id| path_of(gateway, caller, id)) {
+            *resource = path;
+        }
+    }
+}
+
+/// Replaces functions' ids by their paths, if the request's prefix says that they are ids.
+fn ids_by_paths(
+    gateway: &Gateway,
+    caller: Caller<'_>,
+    prefix: Option<&str>,
+    ids: impl IntoIterator<Item = impl BorrowMut<String>>,
+) {
+    if prefix != Some(resource::ID_PREFIX) {
+        return;
+    }
+    for mut one in ids {
+        let one = one.borrow_mut();
+        if let Some(path) = path_of(gateway, caller, one) {
+            *one = path;
+        }
+    }
+}
+
+/// Returns the tagged functions that the caller may list, by namespace and name.
+fn tagged(gateway: &Gateway, caller: Caller<'_>, list: &str) -> Vec<Arc<Stored<Function>>> {
     let shown = |one: &Arc<Stored<Function>>| {
         !one.value.tags.is_empty() && gateway.lists_function(caller, list, &one.value.key)
     };
-    functions.filter(shown).collect()
+    functions(gateway, caller).filter(shown).collect()
 }
 
 /// Returns whether a function that the caller may list has a tag.
@@ -47,8 +94,16 @@ fn is_attached(gateway: &Gateway, caller: Caller<'_>, list: &str, key: &str, val
 fn by_resource(gateway: &Gateway, caller: Caller<'_>, text: &str) -> Result<FunctionKey, Error> {
     let Some(place) = of_resource(text) else {
         let shown: String = text.chars().take(200).collect();
+        if resource::function_id(text).is_some() {
+            let message = format!("Resource: no function has the id in {shown:?}");
+            return Err(Error::new(Code::FunctionNotFound, message));
+        }
+        let why = match resource::is_layer(text) {
+            true => "a layer's version has the Tags that it is published with",
+            false => "only functions have tags here",
+        };
         let message = format!(
-            "Resource: {shown:?} is not allowed; {} is, since only functions have tags here",
+            "Resource: {shown:?} is not allowed; {} is, since {why}",
             six_parts(gateway, caller, "<namespace>/function/<function>")
         );
         return Err(Error::new(Code::ResourceDescriptionError, message));
@@ -78,6 +133,10 @@ fn by_ids(
     let named = ids.iter().map(|id| {
         let place = of_id(id).ok_or_else(|| {
             let shown: String = id.chars().take(200).collect();
+            if common.prefix == Some(resource::ID_PREFIX) {
+                let message = format!("ResourceIds: no function has the id {shown:?}");
+                return Error::new(Code::FunctionNotFound, message);
+            }
             let message = format!(
                 "ResourceIds: {shown:?} is not allowed; <namespace>/function/<function> is"
             );
@@ -118,9 +177,9 @@ impl CommonFields<'_> {
             _ => {}
         }
         match given(self.prefix) {
-            Some(prefix) if prefix != resource::PREFIX => {
-                let code = Code::ResourcePrefixInvalid;
-                return wrong("ResourcePrefix", &prefix, resource::PREFIX, code);
+            Some(prefix) if ![resource::PREFIX, resource::ID_PREFIX].contains(&&*prefix) => {
+                let (allowed, code) = ("namespace (or lam)", Code::ResourcePrefixInvalid);
+                return wrong("ResourcePrefix", &prefix, allowed, code);
             }
             _ => {}
         }
@@ -142,7 +201,7 @@ fn check_region(gateway: &Gateway, field: &str, given: Option<&str>) -> Result<(
     }
 }
 
-/// Returns a function's id in the tag service.
+/// Returns a function's path in the tag service.
 fn id(key: &FunctionKey) -> String {
     format!("{}/function/{}", key.namespace, key.name)
 }

@@ -2,8 +2,12 @@
 
 /// The service segment of functions.
 pub(super) const SERVICE: &str = "scf";
-/// The prefix of a function's id.
+/// The prefix of a function's path.
 pub(super) const PREFIX: &str = "namespace";
+/// The prefix of a function's id, as in `lam/lam-abcdefgh`.
+pub(super) const ID_PREFIX: &str = "lam";
+/// The prefix of a layer.
+const LAYER_PREFIX: &str = "layer";
 
 /// A parsed resource name: namespace, function, region and owner.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,6 +32,33 @@ pub(in super::super) fn of_id(id: &str) -> Option<FunctionPath<'_>> {
     })
 }
 
+/// Replaces a function's id in a six-segment resource name by its path, which `path_of` looks up. Returns `None` if the
+/// name has no id, or one that no function has.
+pub(super) fn with_path(
+    text: &str,
+    path_of: impl FnOnce(&str) -> Option<String>,
+) -> Option<String> {
+    let (head, id) = split_id(text)?;
+    Some(format!("{head}{PREFIX}/{}", path_of(id)?))
+}
+
+/// Returns the function's id in a six-segment resource name, if it has one.
+pub(super) fn function_id(text: &str) -> Option<&str> {
+    split_id(text).map(|(_, id)| id)
+}
+
+/// Returns whether a six-segment resource name is a layer's.
+pub(super) fn is_layer(text: &str) -> bool {
+    let path = text.splitn(6, ':').nth(5).unwrap_or_default();
+    path.split('/').next() == Some(LAYER_PREFIX)
+}
+
+fn split_id(text: &str) -> Option<(&str, &str)> {
+    let path = text.splitn(6, ':').nth(5)?;
+    let id = path.strip_prefix(ID_PREFIX)?.strip_prefix('/')?;
+    Some((text.strip_suffix(path)?, id))
+}
+
 /// Parses a six-segment resource name.
 pub(in super::super) fn of_resource(text: &str) -> Option<FunctionPath<'_>> {
     let mut parts = text.splitn(6, ':');
@@ -48,6 +79,26 @@ pub(in super::super) fn of_resource(text: &str) -> Option<FunctionPath<'_>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn ids_of_functions_are_replaced_by_their_paths() {
+        let path_of = |id: &str| (id == "lam-abcdefgh").then(|| "default/function/f".to_owned());
+        let by_id = "qcs::scf:ap-guangzhou:uin/1:lam/lam-abcdefgh";
+        assert_eq!(
+            with_path(by_id, path_of).as_deref(),
+            Some("qcs::scf:ap-guangzhou:uin/1:namespace/default/function/f")
+        );
+        for other in [
+            "",
+            "qcs::scf:::lam/lam-zzzzzzzz",
+            "qcs::scf:::lamb/lam-abcdefgh",
+            "qcs::scf:::namespace/default/function/f",
+        ] {
+            assert_eq!(with_path(other, path_of), None, "{other}");
+        }
+        assert_eq!(function_id("qcs::scf:::lam/x"), Some("x"));
+        assert!(is_layer("qcs::scf:::layer/shared") && !is_layer(by_id));
+    }
 
     #[test]
     fn function_paths_are_parsed_from_ids_and_resource_names() {
