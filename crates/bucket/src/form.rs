@@ -6,9 +6,8 @@
 //! POST".
 
 mod field_frames;
+mod fields;
 mod policy;
-
-use std::collections::BTreeMap;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -23,39 +22,20 @@ use s3s::{Body, S3ErrorCode};
 use subtle::ConstantTimeEq;
 
 use self::field_frames::{FIELDS_MAX, FieldLimit, FieldsTooLong};
-use crate::authorizer::Principal;
-use crate::cos::request::TOKEN;
-use crate::cos::signature::Authorization;
+use self::fields::{Fields, Signer};
+use crate::core::Core;
+use crate::cos::signature::{Authorization, TOKEN};
 use crate::error_response::ErrorResponse;
 use crate::names::{BucketName, ObjectKey};
 use crate::notice::ChangeKind;
+use crate::request_head::RequestHead;
 use crate::s3::Dialect;
-use crate::serve::{Inner, RequestHead};
 use crate::signed::{v2, v4};
 use crate::store::{Meta, Object, Put, PutConditions, StorageClass, Tags};
 
 /// Limits: size of one field, and number of fields.
 const FIELD: u64 = 64 << 10;
 const FIELDS: usize = 256;
-/// The signer of a form's policy.
-enum Signer {
-    Nobody,
-    Cos(Principal),
-    S3(Principal),
-}
-
-impl Signer {
-    fn principal(&self) -> Option<&Principal> {
-        match self {
-            Self::Nobody => None,
-            Self::Cos(principal) | Self::S3(principal) => Some(principal),
-        }
-    }
-}
-
-/// The fields in front of the file, with lower-case names.
-type Fields = BTreeMap<String, String>;
-
 /// Returns whether a request is a form upload.
 pub(crate) fn is_form(parts: &Parts) -> bool {
     let kind = parts
@@ -72,7 +52,7 @@ pub(crate) fn is_form(parts: &Parts) -> bool {
 
 /// Stores the file of a form.
 pub(crate) async fn upload(
-    inner: &Inner,
+    core: &Core,
     head: &RequestHead,
     parts: &Parts,
     body: Body,
@@ -86,14 +66,14 @@ pub(crate) async fn upload(
     let length = parts.headers.get(CONTENT_LENGTH);
     let length = length.and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
     let least = length.unwrap_or_default().saturating_sub(2 * FIELDS_MAX);
-    inner.store.check_capacity(least).map_err(refused)?;
+    core.store.check_capacity(least).map_err(refused)?;
     let limits = SizeLimit::new().per_field(u64::MAX).whole_stream(u64::MAX);
     let limits = Constraints::new().size_limit(limits);
     let field_limit = FieldLimit::default();
     let mut form = Multipart::with_constraints(field_limit.field_frames(body), boundary, limits);
     let (fields, file) = fields(&mut form, &field_limit).await?;
-    let signed = verify(inner, head, &fields)?;
-    let bucket = inner.bucket(head, signed.principal())?;
+    let signed = verify(core, head, &fields)?;
+    let bucket = core.bucket(head, signed.principal())?;
     let name = file.file_name().unwrap_or_default().to_owned();
     let key = fields
         .get("key")
@@ -105,7 +85,7 @@ pub(crate) async fn upload(
         return Err(S3ErrorCode::EntityTooLarge.into());
     }
     let key = ObjectKey::parse(&key).map_err(|why| invalid(&why.to_string()))?;
-    inner.authorize_write(signed.principal(), "PostObject", &bucket, &key)?;
+    core.authorize_write(signed.principal(), "PostObject", &bucket, &key)?;
     reject_unknown_fields(&fields)?;
     let put = put(head.dialect, &fields, &key)?;
     // Reads at most what the policy allows.
@@ -120,7 +100,7 @@ pub(crate) async fn upload(
             Ok(chunk)
         }
     });
-    let staged = inner.store.stage(file, &[]).await;
+    let staged = core.store.stage(file, &[]).await;
     if over {
         return Err(S3ErrorCode::EntityTooLarge.into());
     }
@@ -132,7 +112,7 @@ pub(crate) async fn upload(
         staged.check_md5(md5).map_err(refused)?;
     }
     let change = head.change(signed.principal());
-    let object = inner
+    let object = core
         .store
         .put(&bucket, &key, staged, put, ChangeKind::Post, change)
         .await;
@@ -188,7 +168,7 @@ fn fields_too_long(_: FieldsTooLong) -> ErrorResponse {
 }
 
 /// Verifies the signature of the policy.
-fn verify(inner: &Inner, head: &RequestHead, fields: &Fields) -> Result<Signer, ErrorResponse> {
+fn verify(core: &Core, head: &RequestHead, fields: &Fields) -> Result<Signer, ErrorResponse> {
     let words: Vec<_> = fields
         .iter()
         .map(|(name, value)| (name.clone(), value.clone()))
@@ -208,7 +188,7 @@ fn verify(inner: &Inner, head: &RequestHead, fields: &Fields) -> Result<Signer, 
         let compare =
             |read: &Authorization, secret: &str, now| read.verify_policy(secret, &decoded, now);
         let token = fields.get(TOKEN).map(String::as_str);
-        return inner.verify(head, read, token, compare).map(Signer::Cos);
+        return core.verify(head, read, token, compare).map(Signer::Cos);
     }
     let token = fields.get("x-amz-security-token").map(String::as_str);
     let matching = |matches: bool| {
@@ -217,7 +197,7 @@ fn verify(inner: &Inner, head: &RequestHead, fields: &Fields) -> Result<Signer, 
     };
     let principal = if let Some(signature) = fields.get("x-amz-signature") {
         let signed = SignedV4::read(fields)?;
-        inner.authenticate(head, signed.id, token, |secret| {
+        core.authenticate(head, signed.id, token, |secret| {
             matching(signed.matches(secret, signature))
         })?
     } else if let Some(id) = fields.get("awsaccesskeyid") {
@@ -225,7 +205,7 @@ fn verify(inner: &Inner, head: &RequestHead, fields: &Fields) -> Result<Signer, 
             .get("signature")
             .ok_or_else(|| missing("signature"))?;
         let policy = sent_policy(fields)?;
-        inner.authenticate(head, id, token, |secret| {
+        core.authenticate(head, id, token, |secret| {
             matching(v2::matches(secret, policy, signature))
         })?
     } else {
@@ -467,8 +447,9 @@ mod tests {
     use bytes::Bytes;
     use futures_util::stream;
 
+    use seeded::Random;
+
     use super::*;
-    use crate::rng::TestRng;
 
     /// Reads a form that arrives in pieces. Returns its fields and the size of its file.
     async fn read(pieces: Vec<Vec<u8>>) -> Result<(Fields, usize), ErrorResponse> {
@@ -505,8 +486,8 @@ mod tests {
     #[tokio::test]
     async fn form_is_read_the_same_for_any_fragmentation() {
         for seed in 1..300 {
-            let mut rng = TestRng::new(seed);
-            let count = rng.below(8);
+            let mut rng = Random::new(seed);
+            let count = rng.index(8);
             let fields: Vec<(String, String)> = (0..count)
                 .map(|number| {
                     let value = rng.text(200, "ab \r\n-=é\"\0");
@@ -514,7 +495,7 @@ mod tests {
                 })
                 .collect();
             let file = rng.bytes(200_000);
-            let most = [1, 7, 100, 65_536][rng.below(4)];
+            let most = [1, 7, 100, 65_536][rng.index(4)];
             let file = if most == 1 {
                 &file[..file.len().min(500)]
             } else {
@@ -530,7 +511,7 @@ mod tests {
     #[tokio::test]
     async fn mutated_forms_are_parsed_or_rejected() {
         for seed in 1..3000 {
-            let mut rng = TestRng::new(seed);
+            let mut rng = Random::new(seed);
             let fields = [
                 ("a".to_owned(), rng.text(50, "ab\r\n-")),
                 ("key".to_owned(), "k".to_owned()),

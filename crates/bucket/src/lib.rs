@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 mod authorizer;
+mod core;
 mod cos;
 mod error;
 mod error_response;
@@ -14,8 +15,7 @@ mod names;
 mod notice;
 mod percent;
 mod remote;
-#[cfg(test)]
-mod rng;
+mod request_head;
 pub mod s3;
 mod serve;
 mod signed;
@@ -29,6 +29,7 @@ pub use host::Hosts;
 pub use names::{BucketName, InvalidName, ObjectKey, VersionId};
 pub use notice::{Change, ChangeKind, ChangeObserver, Notice};
 pub use remote::Remote;
+pub use request_head::Client;
 pub use s3::{Dialect, RequestContext};
-pub use serve::{BucketServer, Client};
+pub use serve::BucketServer;
 pub use store::{Backend, ChangeOrigin, Settings, Store};

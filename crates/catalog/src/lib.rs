@@ -6,14 +6,19 @@
 #![forbid(unsafe_code)]
 
 mod access;
+mod error;
 mod format;
 mod ids;
+mod issued;
 pub mod kv;
 mod master;
 mod migrate;
+mod stored;
 mod table;
 mod view;
 
-pub use ids::{FinalUsage, ID_MAX, IssuedIds, NewAccount};
+pub use error::Error;
+pub use issued::{FinalUsage, ID_MAX, IssuedIds, NewAccount};
 pub use master::{MasterKey, MasterKeys};
-pub use table::{Catalog, Error, FunctionChange, OwnedResources, Stored, TriggerConflict};
+pub use stored::{FunctionChange, Stored};
+pub use table::{Catalog, OwnedResources, TriggerConflict};

@@ -10,9 +10,9 @@ use model::{Account, AccountSettings};
 use serde::{Deserialize, Serialize};
 use tokio::task::JoinSet;
 
+use crate::error::Error;
 use crate::format::{decode, encode};
 use crate::kv::{Kv, KvEntry, KvError, Precondition};
-use crate::table::Error;
 
 /// Version of the keys.
 const VERSION: u32 = 2;

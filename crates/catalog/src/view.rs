@@ -1,5 +1,9 @@
 //! The in-memory view of the catalog, with its indexes.
 
+mod access;
+mod apply;
+mod sizes;
+
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -9,10 +13,10 @@ use model::{
     LayerName, Namespace, NamespaceRecord, TriggerName,
 };
 
-use crate::Stored;
-use crate::access::Access;
-use crate::ids::{Counters, IssuedIds};
-use crate::table::bytes::Sizes;
+use self::access::Access;
+use self::sizes::Sizes;
+use crate::issued::{Counters, IssuedIds};
+use crate::stored::Stored;
 
 /// The functions of a namespace by name.
 pub(crate) type FunctionsByName = BTreeMap<FunctionName, Arc<Stored<Function>>>;

@@ -1,23 +1,27 @@
 //! The state machine.
 
 mod fair;
+mod limits;
 mod provisioned;
 mod short_requests;
+mod slots;
 mod start_queue;
+mod starts;
 
 use std::collections::VecDeque;
 
 use self::start_queue::StartQueue;
-
 use crate::capacity::Capacity;
 use crate::ids::Map;
 use crate::pool::{Instance, Pool, State};
 use crate::rate::TokenBucket;
-use crate::rule::{Rule, Rules};
+#[cfg(test)]
+use crate::rule::Rule;
+use crate::rule::Rules;
 use crate::timer::{MachineTimer, Timers};
 use crate::{
-    AccountId, Config, GroupId, InstanceId, Limit, MachineEffect, MachineEvent, PoolId, PoolSpec,
-    PoolStats, Reject, StartFault, Ticket, Time,
+    AccountId, Config, InstanceId, Limit, MachineEffect, MachineEvent, PoolId, PoolSpec, PoolStats,
+    Reject, StartFault, Ticket, Time,
 };
 
 /// The scheduling state of a node: all pools, instances and waiting requests.
@@ -364,334 +368,6 @@ impl Machine {
         }
     }
 
-    /// Reuses an instance with a free slot: it serves the queue, is handed over to another pool, or becomes idle.
-    fn free(&mut self, now: Time, id: InstanceId, out: &mut Vec<MachineEffect>) {
-        let Some(Instance {
-            pool: pool_id,
-            running,
-            served,
-            ..
-        }) = self.instances.get(&id).copied()
-        else {
-            return;
-        };
-        let Some(pool) = self.pools.get(&pool_id) else {
-            return;
-        };
-        let (waits, retired, slots) = (pool.waiting > 0, pool.retired, pool.spec.slots);
-        let over = self.capacity.is_over(&self.config, &pool.spec) && self.is_spare(pool);
-        // A fresh instance serves at least one request, or its cold start would have been wasted.
-        let yields = !over
-            && waits
-            && served
-            && (self.must_yield(now, pool_id) || self.must_restore_headroom(pool_id, out));
-        if over || yields {
-            // Its other requests continue. It gets no new one and is stopped after the last.
-            self.remove_free_slots(pool_id, id);
-            if running == 0 {
-                self.make_idle(now, id);
-                self.stop(id, out);
-                self.serve_requests(now, pool_id, out);
-            }
-            return;
-        }
-        if waits {
-            return self.fill(id, out);
-        }
-        if slots > 1 {
-            self.update_free_slots(id);
-        }
-        if running == 0 {
-            self.make_idle(now, id);
-            if retired || self.draining {
-                self.stop(id, out);
-            }
-        }
-    }
-
-    /// Assigns as many waiting requests to an instance as it has free slots.
-    fn fill(&mut self, id: InstanceId, out: &mut Vec<MachineEffect>) {
-        let Some(Instance { pool, running, .. }) = self.instances.get(&id).copied() else {
-            return;
-        };
-        let slots = self.pools.get(&pool).map_or(0, |pool| pool.spec.slots);
-        for _ in running..slots {
-            match self.next_request(pool) {
-                Some(ticket) => self.assign_busy(ticket, id, false, out),
-                None => break,
-            }
-        }
-        if slots > 1 {
-            self.update_free_slots(id);
-        }
-    }
-
-    /// Updates whether a busy instance is listed as having free slots.
-    fn update_free_slots(&mut self, id: InstanceId) {
-        let Some(instance) = self.instances.get(&id).copied() else {
-            return;
-        };
-        let Some(pool) = self.pools.get_mut(&instance.pool) else {
-            return;
-        };
-        pool.with_free_slots.retain(|other| *other != id);
-        if (1..pool.spec.slots).contains(&instance.running) {
-            pool.with_free_slots.push(id);
-        }
-    }
-
-    fn remove_free_slots(&mut self, pool: PoolId, id: InstanceId) {
-        if let Some(pool) = self.pools.get_mut(&pool) {
-            pool.with_free_slots.retain(|other| *other != id);
-        }
-    }
-
-    /// Returns whether a pool must hand its instance over although its own requests wait: another account, or another
-    /// pool of its account, holds less and has waited long for memory or is below its provisioned minimum. Provisioned
-    /// instances are handed over to other accounts only, and only while the own account still holds more afterwards.
-    fn must_yield(&self, now: Time, id: PoolId) -> bool {
-        let Some(own) = self.pools.get(&id) else {
-            return false;
-        };
-        let starved = |other: PoolId| {
-            let Some(pool) = self.pools.get(&other) else {
-                return false;
-            };
-            let waited = pool
-                .pending_since
-                .is_some_and(|since| since.after(self.config.yield_after) <= now);
-            let less = pool.held_mb() < own.held_mb();
-            other != id && waited && less && self.would_unblock(own, pool)
-        };
-        let yields = self.rules().in_force(Rule::FunctionsYield);
-        let neighbours = || yields && self.start_queue.of(own.spec.account).any(starved);
-        self.account_starves(now, own)
-            || (own.live() > own.provisioned_min
-                && (self.provisioned_starves(now, own) || neighbours()))
-    }
-
-    /// Returns whether one instance less of `own` would let another pool start one, now or after further stops.
-    fn would_unblock(&self, own: &Pool, other: &Pool) -> bool {
-        match self
-            .capacity
-            .exceeded_after_stops(&self.config, &other.spec)
-        {
-            Some(Limit::Node) => {
-                let (own, other) = (own.spec.account, other.spec.account);
-                own == other || self.capacity.held_mb(other) < self.capacity.held_mb(own)
-            }
-            Some(Limit::Account) => self.uses_unreserved(own, &other.spec),
-            Some(Limit::Group) => other.spec.group == own.spec.group,
-            Some(Limit::Rate | Limit::Starting) | None => false,
-        }
-    }
-
-    /// Returns the limit that a start for a request would exceed.
-    fn exceeded(&self, now: Time, spec: &PoolSpec) -> Option<Limit> {
-        let exceeded = self.capacity.exceeded(&self.config, spec);
-        let late = || {
-            let ready = self
-                .rates
-                .get(&spec.account)?
-                .ready_at(self.config.starts_per_minute);
-            (ready > now && self.rules().in_force(Rule::StartRate)).then_some(Limit::Rate)
-        };
-        exceeded.or_else(late)
-    }
-
-    /// Takes a token of the account's start rate.
-    fn take_rate_token(&mut self, now: Time, account: AccountId) {
-        if self.config.starts_per_minute > 0 {
-            let bucket = self.rates.entry(account).or_default();
-            bucket.take(now, self.config.starts_per_minute);
-        }
-    }
-
-    /// Sets a timer for the account's next token.
-    fn wake_at_next_token(&mut self, account: AccountId) {
-        if let Some(bucket) = self.rates.get_mut(&account)
-            && !bucket.timer_set
-        {
-            bucket.timer_set = true;
-            let at = bucket.ready_at(self.config.starts_per_minute);
-            self.timers.add(at, MachineTimer::Rate(account));
-        }
-    }
-
-    /// Applies a changed reservation. Idle instances above it are stopped; busy ones end with their requests.
-    fn reserve(
-        &mut self,
-        now: Time,
-        group: GroupId,
-        mb: Option<u64>,
-        out: &mut Vec<MachineEffect>,
-    ) {
-        let of_group = |pool: &&Pool| pool.spec.group == group;
-        let Some(account) = self
-            .pools
-            .values()
-            .find(of_group)
-            .map(|pool| pool.spec.account)
-        else {
-            return;
-        };
-        self.capacity.reserve(account, group, mb);
-        while self.capacity.is_over_reserved(group) {
-            let of_group = |pool: &Pool| pool.spec.group == group && self.is_spare(pool);
-            match self.least_recent(|pool, _| of_group(pool).then_some(())) {
-                Some(id) => self.stop(id, out),
-                None => break,
-            }
-        }
-        self.queue_all_provisioned(now);
-        self.start_pending(now, out);
-    }
-
-    /// Applies a changed unreserved quota. Idle instances above it are stopped; busy ones end with their requests.
-    fn set_unreserved(
-        &mut self,
-        now: Time,
-        account: AccountId,
-        mb: u64,
-        out: &mut Vec<MachineEffect>,
-    ) {
-        self.capacity.set_unreserved(account, mb);
-        while self.capacity.is_over_unreserved(&self.config, account) {
-            let uses_unreserved = |pool: &Pool| {
-                let reserved = self.capacity.is_reserved(pool.spec.group);
-                pool.spec.account == account && !reserved && self.is_spare(pool)
-            };
-            match self.least_recent(|pool, _| uses_unreserved(pool).then_some(())) {
-                Some(id) => self.stop(id, out),
-                None => break,
-            }
-        }
-        self.queue_all_provisioned(now);
-        self.start_pending(now, out);
-    }
-
-    /// Adds a pool to the start queue if it needs a start and is not queued.
-    fn queue_start(&mut self, now: Time, id: PoolId) {
-        if let Some(pool) = self.pools.get_mut(&id)
-            && pool.needs_start(&self.config)
-            && pool.pending_since.is_none()
-        {
-            pool.pending_since = Some(now);
-            pool.pending_turn = self.capacity.next_turn();
-            let account = pool.spec.account;
-            let held_mb = self.queue_mb(account);
-            self.start_queue.push(account, held_mb, id);
-        }
-    }
-
-    /// Updates the account's position in the start queue after a change of its memory.
-    fn note_held(&mut self, account: AccountId) {
-        let held_mb = self.queue_mb(account);
-        self.start_queue.set_held(account, held_mb);
-    }
-
-    /// Returns the memory that determines an account's position in the start queue, MB.
-    fn queue_mb(&self, account: AccountId) -> u64 {
-        match self.rules().in_force(Rule::LeastFirst) {
-            true => self.capacity.held_mb(account),
-            false => 0,
-        }
-    }
-
-    fn start(&mut self, id: PoolId, provisioned: bool, out: &mut Vec<MachineEffect>) {
-        let Some(pool) = self.pools.get_mut(&id) else {
-            return;
-        };
-        let instance = InstanceId(self.next_instance);
-        self.next_instance += 1;
-        pool.starting += 1;
-        let account = pool.spec.account;
-        self.capacity.allocate(&pool.spec);
-        self.capacity.start(account);
-        let state = Instance {
-            pool: id,
-            state: State::Starting,
-            running: 0,
-            broken: false,
-            served: false,
-            timer: None,
-        };
-        self.instances.insert(instance, state);
-        self.note_held(account);
-        out.push(MachineEffect::Start {
-            instance,
-            pool: id,
-            provisioned,
-        });
-    }
-
-    /// Assigns a request to an instance that was just removed from its pool's idle instances or free slots.
-    fn assign(&mut self, ticket: Ticket, id: InstanceId, out: &mut Vec<MachineEffect>) {
-        let Some(instance) = self.instances.get_mut(&id) else {
-            return;
-        };
-        let idled = matches!(instance.state, State::Idle { .. });
-        let frozen = matches!(instance.state, State::Idle { frozen: true, .. });
-        instance.state = State::Busy;
-        let mut slots = 1;
-        if let Some(pool) = self.pools.get_mut(&instance.pool) {
-            pool.busy += usize::from(idled);
-            pool.note_peak();
-            pool.frozen -= usize::from(frozen);
-            slots = pool.spec.slots;
-        }
-        self.assign_busy(ticket, id, frozen, out);
-        if slots > 1 {
-            self.update_free_slots(id);
-        }
-    }
-
-    /// Assigns a request to a busy instance.
-    fn assign_busy(
-        &mut self,
-        ticket: Ticket,
-        id: InstanceId,
-        frozen: bool,
-        out: &mut Vec<MachineEffect>,
-    ) {
-        let Some(instance) = self.instances.get_mut(&id) else {
-            return;
-        };
-        let first = !instance.served;
-        instance.served = true;
-        instance.running += 1;
-        out.push(MachineEffect::Assign {
-            ticket,
-            instance: id,
-            first,
-            frozen,
-        });
-    }
-
-    fn make_idle(&mut self, now: Time, id: InstanceId) {
-        let Some(instance) = self.instances.get_mut(&id) else {
-            return;
-        };
-        let Some(pool) = self.pools.get_mut(&instance.pool) else {
-            return;
-        };
-        instance.state = State::Idle {
-            since: now,
-            frozen: false,
-        };
-        pool.busy -= 1;
-        pool.idle.push_back(id);
-        // An earlier timer of a previous idle period reschedules itself. A later one, set while frozen, must be
-        // replaced.
-        let at = now.after(pool.spec.freeze_after.min(pool.spec.keep_alive));
-        if instance.timer.is_none_or(|set| at < set) {
-            if let Some(late) = instance.timer.replace(at) {
-                self.timers.remove(late, MachineTimer::Instance(id));
-            }
-            self.timers.add(at, MachineTimer::Instance(id));
-        }
-    }
-
     /// Stops an idle instance.
     fn stop(&mut self, id: InstanceId, out: &mut Vec<MachineEffect>) {
         let Some(instance) = self.instances.get_mut(&id) else {
@@ -748,31 +424,6 @@ impl Machine {
         self.note_held(account);
     }
 
-    /// Takes the first waiting request, skipping cancelled ones.
-    fn next_request(&mut self, id: PoolId) -> Option<Ticket> {
-        let pool = self.pools.get_mut(&id)?;
-        while let Some((ticket, _)) = pool.requests.pop_front() {
-            if let Some((_, deadline)) = self.tickets.remove(&ticket) {
-                self.timers.remove(deadline, MachineTimer::Ticket(ticket));
-                pool.waiting -= 1;
-                return Some(ticket);
-            }
-        }
-        None
-    }
-
-    /// Removes a waiting request and returns its pool. Its queue entry is skipped later.
-    fn leave_queue(&mut self, ticket: Ticket) -> Option<PoolId> {
-        let (id, deadline) = self.tickets.remove(&ticket)?;
-        self.timers.remove(deadline, MachineTimer::Ticket(ticket));
-        let pool = self.pools.get_mut(&id)?;
-        pool.waiting -= 1;
-        if pool.waiting == 0 {
-            pool.requests.clear();
-        }
-        Some(id)
-    }
-
     fn wake(&mut self, now: Time, out: &mut Vec<MachineEffect>) {
         self.timers.woken();
         while let Some(due) = self.timers.pop(now) {
@@ -807,23 +458,6 @@ impl Machine {
         };
         out.push(MachineEffect::Reject { ticket, reason });
         self.forget_if_empty(id, out);
-    }
-
-    /// Extends the deadline if a starting instance covers each waiting request: a slow start has a timeout of its own.
-    fn await_start(&mut self, now: Time, ticket: Ticket) -> bool {
-        let Some((id, deadline)) = self.tickets.get_mut(&ticket) else {
-            return false;
-        };
-        if self
-            .pools
-            .get(id)
-            .is_none_or(|pool| pool.starting_slots() < pool.waiting)
-        {
-            return false;
-        }
-        *deadline = now.after(RECHECK_US);
-        self.timers.add(*deadline, MachineTimer::Ticket(ticket));
-        true
     }
 
     /// Freezes or stops an instance that has been idle long enough, and sets its next timer.
@@ -873,35 +507,5 @@ impl Machine {
             self.below_minimum.retain(|other| *other != id);
             out.push(MachineEffect::PoolEmpty { pool: id });
         }
-    }
-}
-
-/// A pending start that lacks memory. Pools that hold no less must not take that memory.
-#[derive(Clone, Copy, Debug)]
-struct BlockedStart {
-    pool: PoolId,
-    /// The exceeded limit.
-    limit: Limit,
-    spec: PoolSpec,
-    /// Memory of the pool's instances, MB.
-    held_mb: u64,
-    /// When the wait began, in turns of the capacity.
-    turn: u64,
-}
-
-impl Machine {
-    /// Returns whether memory of a pool counts against a limit that a start of `spec` would exceed.
-    fn counts_against(&self, limit: Limit, pool: &Pool, spec: &PoolSpec) -> bool {
-        match limit {
-            Limit::Group => pool.spec.group == spec.group,
-            Limit::Account => self.uses_unreserved(pool, spec),
-            Limit::Rate => pool.spec.account == spec.account,
-            Limit::Node | Limit::Starting => true,
-        }
-    }
-
-    /// Returns whether a pool uses the same unreserved quota as `spec`.
-    fn uses_unreserved(&self, pool: &Pool, spec: &PoolSpec) -> bool {
-        pool.spec.account == spec.account && !self.capacity.is_reserved(pool.spec.group)
     }
 }

@@ -5,7 +5,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::names::{is_name, text};
-use crate::{AccountId, Invalid, Policy, Timestamp};
+use crate::{AccountId, Field, Invalid, Policy, Timestamp};
 
 /// An account name, unique per installation: 2 to 60 characters, same rules as function names.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -17,12 +17,16 @@ impl AccountName {
     /// Parses a name.
     ///
     /// # Errors
-    /// [`Invalid`] for the field `Name`.
+    /// [`Invalid`] for [`Field::AccountName`].
     pub fn parse(text: &str) -> Result<Self, Invalid> {
         if is_name(text, 2, 60) {
             Ok(Self(text.to_owned()))
         } else {
-            Err(Invalid::new("Name", text, crate::FunctionName::ALLOWED))
+            Err(Invalid::new(
+                Field::AccountName,
+                text,
+                crate::FunctionName::ALLOWED,
+            ))
         }
     }
 }
@@ -37,14 +41,14 @@ impl SecretId {
     /// Parses an id.
     ///
     /// # Errors
-    /// [`Invalid`] for the field `SecretId`.
+    /// [`Invalid`] for [`Field::SecretId`].
     pub fn parse(text: &str) -> Result<Self, Invalid> {
         let fine = |b: u8| b.is_ascii_alphanumeric() || b == b'_';
         if (1..=128).contains(&text.len()) && text.bytes().all(fine) {
             Ok(Self(text.to_owned()))
         } else {
             Err(Invalid::new(
-                "SecretId",
+                Field::SecretId,
                 text,
                 "1 to 128 letters, digits and _ are",
             ))
@@ -62,14 +66,14 @@ impl RoleName {
     /// Parses a name.
     ///
     /// # Errors
-    /// [`Invalid`] for the field `Role`.
+    /// [`Invalid`] for [`Field::RoleName`].
     pub fn parse(text: &str) -> Result<Self, Invalid> {
         let fine = |b: u8| b.is_ascii_alphanumeric() || b"+=,.@_-".contains(&b);
         if (1..=128).contains(&text.len()) && text.bytes().all(fine) {
             Ok(Self(text.to_owned()))
         } else {
             Err(Invalid::new(
-                "Role",
+                Field::RoleName,
                 text,
                 "1 to 128 letters, digits and +=,.@_- are",
             ))

@@ -2,8 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::trigger::characters;
-use crate::{Invalid, TriggerName};
+use crate::trigger_name::characters;
+use crate::{Field, Invalid, TriggerName};
 
 /// An API that invokes a version or an alias. Each gateway service has exactly one API.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -82,12 +82,12 @@ impl ApiMethod {
     /// Parses the SCF name.
     ///
     /// # Errors
-    /// [`Invalid`] for the field `method`.
+    /// [`Invalid`] for [`Field::ApiMethod`].
     pub fn parse(text: &str) -> Result<Self, Invalid> {
         let known = Self::ALL.into_iter().find(|one| one.as_str() == text);
         known.ok_or_else(|| {
             let names = Self::ALL.map(Self::as_str).join(", ");
-            Invalid::new("requestConfig.method", text, format!("{names} are"))
+            Invalid::new(Field::ApiMethod, text, format!("{names} are"))
         })
     }
 
@@ -124,12 +124,12 @@ impl Stage {
     /// Parses the SCF name.
     ///
     /// # Errors
-    /// [`Invalid`] for the field `environmentName`.
+    /// [`Invalid`] for [`Field::Stage`].
     pub fn parse(text: &str) -> Result<Self, Invalid> {
         let known = Self::ALL.into_iter().find(|one| one.as_str() == text);
         known.ok_or_else(|| {
             let names = Self::ALL.map(Self::as_str).join(", ");
-            Invalid::new("release.environmentName", text, format!("{names} are"))
+            Invalid::new(Field::Stage, text, format!("{names} are"))
         })
     }
 }
@@ -143,7 +143,7 @@ impl ApiPath {
     /// Parses a path.
     ///
     /// # Errors
-    /// [`Invalid`] for the field `path`.
+    /// [`Invalid`] for [`Field::ApiPath`].
     pub fn parse(text: &str) -> Result<Self, Invalid> {
         let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.' | b'~');
         let segment = |segment: &str| {
@@ -158,7 +158,7 @@ impl ApiPath {
             Ok(Self(text.to_owned()))
         } else {
             let allowed = "a path of up to 200 letters, digits, '-', '_', '.', '~' and '/' is; a segment may be a name in braces";
-            Err(Invalid::new("requestConfig.path", text, allowed))
+            Err(Invalid::new(Field::ApiPath, text, allowed))
         }
     }
 

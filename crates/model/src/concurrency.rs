@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Function, PublishedVersion, Timestamp};
+use crate::Timestamp;
 
 /// Concurrency settings of an account, as the catalog stores them.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -64,30 +64,5 @@ impl Provisioned {
             }
             ProvisionedPolicy::Tracking { max, .. } => *max,
         }
-    }
-}
-
-impl PublishedVersion {
-    /// Returns the maximum memory of the version's provisioned instances (MB).
-    pub fn provisioned_mb(&self) -> u32 {
-        let instances = self
-            .provisioned
-            .as_ref()
-            .map_or(0, Provisioned::max_instances);
-        instances.saturating_mul(self.config.memory.mb())
-    }
-}
-
-impl Function {
-    /// Returns the maximum memory of the function's provisioned instances, over all versions (MB).
-    pub fn provisioned_mb(&self) -> u32 {
-        let versions = self.versions.values().map(PublishedVersion::provisioned_mb);
-        versions.fold(0, u32::saturating_add)
-    }
-
-    /// Returns the part of the account's quota committed to this function (MB): its reserved concurrency, or else its
-    /// provisioned maximum.
-    pub fn committed_mb(&self) -> u32 {
-        self.reserved_mb.unwrap_or_else(|| self.provisioned_mb())
     }
 }

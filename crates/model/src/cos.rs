@@ -4,7 +4,7 @@ use serde::de::Error;
 use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::names::text;
-use crate::{AccountId, Invalid};
+use crate::{AccountId, Field, Invalid};
 
 /// Maximum length of an object key, and so of a prefix or suffix (bytes).
 const KEY_MAX: usize = 1024;
@@ -30,7 +30,7 @@ impl ObjectEvents {
     /// Validates a filter.
     ///
     /// # Errors
-    /// [`Invalid`] for the fields `Prefix` and `Suffix`.
+    /// [`Invalid`] for [`Field::KeyPrefix`] and [`Field::KeySuffix`].
     pub fn new(
         bucket: BucketName,
         event: ObjectEvent,
@@ -40,12 +40,12 @@ impl ObjectEvents {
         let allowed = format!("up to {KEY_MAX} bytes without control characters are");
         let fine = |text: &str| text.len() <= KEY_MAX && !text.chars().any(char::is_control);
         if !fine(prefix) {
-            return Err(Invalid::new("Prefix", prefix, allowed));
+            return Err(Invalid::new(Field::KeyPrefix, prefix, allowed));
         }
         if !fine(suffix) || !(suffix.is_empty() || suffix.starts_with('.')) {
             let allowed =
                 format!("nothing, or text that begins with a '.', as .jpg, is; {allowed}");
-            return Err(Invalid::new("Suffix", suffix, allowed));
+            return Err(Invalid::new(Field::KeySuffix, suffix, allowed));
         }
         Ok(Self {
             bucket,
@@ -98,12 +98,12 @@ impl ObjectEvent {
     /// Parses a name.
     ///
     /// # Errors
-    /// [`Invalid`] for the field `event`.
+    /// [`Invalid`] for [`Field::ObjectEvent`].
     pub fn parse(text: &str) -> Result<Self, Invalid> {
         let known = Self::ALL.into_iter().find(|event| event.0 == text);
         known.ok_or_else(|| {
             let names = Self::ALL.map(|event| event.0).join(", ");
-            Invalid::new("event", text, format!("{names} are"))
+            Invalid::new(Field::ObjectEvent, text, format!("{names} are"))
         })
     }
 
@@ -141,7 +141,7 @@ impl BucketName {
     /// Parses a name.
     ///
     /// # Errors
-    /// [`Invalid`] for the field `CosBucketName`.
+    /// [`Invalid`] for [`Field::BucketName`].
     pub fn parse(text: &str) -> Result<Self, Invalid> {
         let allowed = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
         let ends = text.starts_with('-') || text.ends_with('-');
@@ -149,14 +149,14 @@ impl BucketName {
             Ok(Self(text.to_owned()))
         } else {
             let allowed = "1 to 50 lower-case letters, digits and '-', no '-' at either end, are";
-            Err(Invalid::new("CosBucketName", text, allowed))
+            Err(Invalid::new(Field::BucketName, text, allowed))
         }
     }
 
     /// Parses a name with or without the owner's AppId suffix.
     ///
     /// # Errors
-    /// [`Invalid`] for the field `CosBucketName`.
+    /// [`Invalid`] for [`Field::BucketName`].
     pub fn of(owner: AccountId, text: &str) -> Result<Self, Invalid> {
         Self::parse(text.strip_suffix(&format!("-{owner}")).unwrap_or(text))
     }

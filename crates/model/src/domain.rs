@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::names::text;
-use crate::{AccountId, FunctionName, Invalid, Namespace, Qualifier, Timestamp};
+use crate::{AccountId, Field, FunctionName, Invalid, Namespace, Qualifier, Timestamp};
 
 /// A custom domain, as the catalog stores it. Its name is unique across accounts.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -72,12 +72,12 @@ impl Protocol {
     /// Parses the SCF name.
     ///
     /// # Errors
-    /// [`Invalid`] for the field `Protocol`.
+    /// [`Invalid`] for [`Field::Protocol`].
     pub fn parse(text: &str) -> Result<Self, Invalid> {
         let known = Self::NAMES.iter().find(|(_, name)| *name == text);
         known
             .map(|(protocol, _)| *protocol)
-            .ok_or_else(|| Invalid::new("Protocol", text, "HTTP, HTTPS and HTTP&HTTPS are"))
+            .ok_or_else(|| Invalid::new(Field::Protocol, text, "HTTP, HTTPS and HTTP&HTTPS are"))
     }
 
     /// Returns the SCF name.
@@ -97,7 +97,7 @@ impl DomainName {
     /// Parses a name.
     ///
     /// # Errors
-    /// [`Invalid`] for the field `Domain`.
+    /// [`Invalid`] for [`Field::Domain`].
     pub fn parse(text: &str) -> Result<Self, Invalid> {
         let label = |label: &str| {
             (1..=63).contains(&label.len())
@@ -116,7 +116,7 @@ impl DomainName {
             Ok(Self(text.to_ascii_lowercase()))
         } else {
             let allowed = "a host's name, such as api.example.com, without wildcards, is";
-            Err(Invalid::new("Domain", text, allowed))
+            Err(Invalid::new(Field::Domain, text, allowed))
         }
     }
 }
@@ -169,7 +169,7 @@ impl PathPattern {
     /// Parses a pattern.
     ///
     /// # Errors
-    /// [`Invalid`] for the field `PathMatch`.
+    /// [`Invalid`] for [`Field::PathPattern`].
     pub fn parse(text: &str) -> Result<Self, Invalid> {
         let plain = text.strip_suffix("/*").unwrap_or(text);
         let fine = text.starts_with('/')
@@ -181,7 +181,7 @@ impl PathPattern {
             Ok(Self(text.to_owned()))
         } else {
             let allowed = "a path such as /, /*, /a, /a/b or /a/* is";
-            Err(Invalid::new("PathMatch", text, allowed))
+            Err(Invalid::new(Field::PathPattern, text, allowed))
         }
     }
 

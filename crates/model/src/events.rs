@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{FunctionName, Invalid, Limits, Namespace};
+use crate::{Field, FunctionName, Invalid, Limits, Namespace};
 
 /// Retry policy of a function's asynchronous events.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -25,17 +25,18 @@ impl EventConfig {
     /// Validates a retry policy.
     ///
     /// # Errors
-    /// [`Invalid`] for the fields `RetryNum` and `MsgTTL`.
+    /// [`Invalid`] for [`Field::Retries`] and [`Field::EventAge`].
     pub fn parse(retries: i64, ttl_s: i64, limits: &Limits) -> Result<Self, Invalid> {
         let most = limits.retry_num_max;
         let retries = u32::try_from(retries).ok().filter(|n| *n <= most);
         let retries =
-            retries.ok_or_else(|| Invalid::new("RetryNum", retries, format!("0 to {most}")));
+            retries.ok_or_else(|| Invalid::new(Field::Retries, retries, format!("0 to {most}")));
         let span = limits.msg_ttl_min_s..=limits.msg_ttl_max_s;
         let ttl = u32::try_from(ttl_s).ok().filter(|s| span.contains(s));
         let (min, max) = span.into_inner();
-        let ttl =
-            ttl.ok_or_else(|| Invalid::new("MsgTTL", ttl_s, format!("{min} to {max} (seconds)")));
+        let ttl = ttl.ok_or_else(|| {
+            Invalid::new(Field::EventAge, ttl_s, format!("{min} to {max} (seconds)"))
+        });
         Ok(Self {
             retries: retries?,
             ttl_s: ttl?,
@@ -63,8 +64,6 @@ pub enum DeadLetter {
 }
 
 impl DeadLetter {
-    /// The API field that configures it.
-    const FIELD: &'static str = "DeadLetterConfig";
     /// Maximum URL length (bytes).
     const URL_MAX: usize = 2048;
 
@@ -72,7 +71,7 @@ impl DeadLetter {
     /// destination.
     ///
     /// # Errors
-    /// [`Invalid`] for the field `DeadLetterConfig`.
+    /// [`Invalid`] for [`Field::DeadLetter`].
     pub fn parse(kind: &str, name: &str, own: &Namespace) -> Result<Option<Self>, Invalid> {
         match kind {
             "" if name.is_empty() => Ok(None),
@@ -83,7 +82,7 @@ impl DeadLetter {
                 };
                 let wrong = |_| {
                     Invalid::new(
-                        Self::FIELD,
+                        Field::DeadLetter,
                         name,
                         "the Name of a function, or namespace/name",
                     )
@@ -101,7 +100,7 @@ impl DeadLetter {
                 if host.is_empty() || host.starts_with('/') || !plain || name.len() > Self::URL_MAX
                 {
                     let allowed = "the Name of a queue or topic is the URL of an endpoint, such as http://host:8080/path";
-                    return Err(Invalid::new(Self::FIELD, name, allowed));
+                    return Err(Invalid::new(Field::DeadLetter, name, allowed));
                 }
                 Ok(Some(Self::Http {
                     url: name.to_owned(),
@@ -110,7 +109,7 @@ impl DeadLetter {
             }
             other => {
                 let allowed = "the Types function, queue and topic are";
-                Err(Invalid::new(Self::FIELD, other, allowed))
+                Err(Invalid::new(Field::DeadLetter, other, allowed))
             }
         }
     }

@@ -1,69 +1,17 @@
 //! The function record and its parts, as the catalog stores them.
 
+mod triggers;
+mod versions;
+
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+pub use self::versions::Serving;
 use crate::{
-    Alias, CodeRef, DeadLetter, EventConfig, FunctionId, FunctionKey, Handler, Invalid, LayerRef,
-    Limits, MemoryMb, Namespace, PublishedVersion, RoleName, Runtime, Sha256, Trigger,
+    Alias, CodeRef, EventConfig, FunctionConfig, FunctionId, FunctionKey, FunctionKind, Handler,
+    Namespace, PublishedVersion, Runtime, Sha256, Timestamp, Trigger,
 };
-
-/// Milliseconds since the Unix epoch (UTC).
-pub type Timestamp = i64;
-
-/// A non-zero duration in whole seconds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct Seconds(u32);
-
-impl Seconds {
-    /// Parses a function's Timeout: 1 to the configured maximum.
-    ///
-    /// # Errors
-    /// [`Invalid`] for the field `Timeout`.
-    pub fn timeout(given: i64, limits: &Limits) -> Result<Self, Invalid> {
-        Self::within("Timeout", given, limits.timeout_max_s)
-    }
-
-    /// Parses the Timeout of a function with asynchronous execution.
-    ///
-    /// # Errors
-    /// [`Invalid`] for the field `Timeout`.
-    pub fn async_timeout(given: i64, limits: &Limits) -> Result<Self, Invalid> {
-        Self::within("Timeout", given, limits.async_timeout_max_s)
-    }
-
-    /// Parses a function's InitTimeout: 1 to the configured maximum.
-    ///
-    /// # Errors
-    /// [`Invalid`] for the field `InitTimeout`.
-    pub fn init_timeout(given: i64, limits: &Limits) -> Result<Self, Invalid> {
-        Self::within("InitTimeout", given, limits.init_timeout_max_s)
-    }
-
-    fn within(field: &'static str, given: i64, max: u32) -> Result<Self, Invalid> {
-        match u32::try_from(given) {
-            Ok(seconds) if (1..=max).contains(&seconds) => Ok(Self(seconds)),
-            _ => Err(Invalid::new(field, given, format!("1 to {max} (seconds)"))),
-        }
-    }
-
-    /// Returns the duration in seconds.
-    pub fn get(self) -> u32 {
-        self.0
-    }
-}
-
-/// The invocation model of a function.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub enum FunctionKind {
-    /// A handler called with a JSON event.
-    #[default]
-    Event,
-    /// A web server that receives HTTP requests.
-    Http,
-}
 
 /// The lifecycle state of a function, with SCF's names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -113,77 +61,6 @@ pub struct StatusReason {
     pub code: String,
     /// Free-form description.
     pub message: String,
-}
-
-/// The user-configurable settings of a function.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct FunctionConfig {
-    /// Description, up to 1,000 characters.
-    pub description: String,
-    /// Entry point.
-    pub handler: Handler,
-    /// Memory size of an instance. Its CPU weight is proportional.
-    pub memory: MemoryMb,
-    /// Maximum duration of an invocation.
-    pub timeout: Seconds,
-    /// Maximum duration of an instance start.
-    pub init_timeout: Seconds,
-    /// Environment variables.
-    pub environment: BTreeMap<String, String>,
-    /// Whether it has network access beyond virga's own services.
-    #[serde(default = "enabled", skip_serializing_if = "is_true")]
-    pub public_net: bool,
-    /// Role that its code assumes.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub role: Option<RoleName>,
-    /// Layers mounted at `/opt`, the later over the earlier.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub layers: Vec<LayerRef>,
-    /// Settings of a web function.
-    #[serde(default, skip_serializing_if = "WebConfig::is_default")]
-    pub web: WebConfig,
-    /// Destination of events that failed permanently.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub dead_letter: Option<DeadLetter>,
-    /// API fields that are stored and returned without effect, by wire name.
-    pub echo: BTreeMap<String, serde_json::Value>,
-}
-
-/// Settings of a web function.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct WebConfig {
-    /// Concurrent requests per instance; none for one.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub concurrency: Option<InstanceConcurrency>,
-    /// Idle timeout of WebSocket connections (s), if WebSocket is declared; none for the default.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub websocket_idle: Option<u32>,
-}
-
-impl WebConfig {
-    fn is_default(&self) -> bool {
-        *self == Self::default()
-    }
-}
-
-/// Concurrent requests per instance.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct InstanceConcurrency {
-    /// Maximum. Stored as `most`.
-    #[serde(rename = "most")]
-    pub max: u32,
-    /// Whether the platform may lower it dynamically; stored and returned, without effect yet.
-    pub dynamic: bool,
-}
-
-/// Default of a field that older records lack.
-fn enabled() -> bool {
-    true
-}
-
-/// Returns whether a field that is `true` by default can be omitted.
-fn is_true(value: &bool) -> bool {
-    *value
 }
 
 /// Returns whether a field that is `false` by default can be omitted.
@@ -276,4 +153,18 @@ pub struct NamespaceRecord {
     pub added: Timestamp,
     /// Last modification time.
     pub modified: Timestamp,
+}
+
+impl Function {
+    /// Returns the maximum memory of the function's provisioned instances, over all versions (MB).
+    pub fn provisioned_mb(&self) -> u32 {
+        let versions = self.versions.values().map(PublishedVersion::provisioned_mb);
+        versions.fold(0, u32::saturating_add)
+    }
+
+    /// Returns the part of the account's quota committed to this function (MB): its reserved concurrency, or else its
+    /// provisioned maximum.
+    pub fn committed_mb(&self) -> u32 {
+        self.reserved_mb.unwrap_or_else(|| self.provisioned_mb())
+    }
 }

@@ -1,13 +1,15 @@
 //! The error that every parsing constructor returns.
 
+use std::fmt;
+
 use thiserror::Error;
 
 /// A rejected value: the field, the value given and the values allowed.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[error("{field}: {given} is not allowed; {allowed}")]
 pub struct Invalid {
-    /// Field name as the API spells it.
-    pub field: &'static str,
+    /// The field.
+    pub field: Field,
     /// The rejected value, quoted and truncated.
     pub given: String,
     /// Description of the accepted values.
@@ -16,11 +18,7 @@ pub struct Invalid {
 
 impl Invalid {
     /// Describes a rejected value. Truncates long values so that an error never echoes a whole request.
-    pub fn new(
-        field: &'static str,
-        given: impl std::fmt::Debug,
-        allowed: impl Into<String>,
-    ) -> Self {
+    pub fn new(field: Field, given: impl std::fmt::Debug, allowed: impl Into<String>) -> Self {
         const SHOWN: usize = 80;
         let mut given = format!("{given:?}");
         if given.chars().count() > SHOWN {
@@ -32,5 +30,113 @@ impl Invalid {
             given,
             allowed: allowed.into(),
         }
+    }
+}
+
+/// A field whose values are checked when they are made. Each API has names of its own for them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Field {
+    /// Function name.
+    FunctionName,
+    /// Namespace.
+    Namespace,
+    /// Layer name.
+    LayerName,
+    /// Version or alias.
+    Qualifier,
+    /// Version.
+    Version,
+    /// Request id.
+    RequestId,
+    /// Handler.
+    Handler,
+    /// Runtime.
+    Runtime,
+    /// Memory.
+    Memory,
+    /// Timeout.
+    Timeout,
+    /// Start timeout.
+    InitTimeout,
+    /// Dead-letter target.
+    DeadLetter,
+    /// Number of retries.
+    Retries,
+    /// Maximum age of an event.
+    EventAge,
+    /// Trigger name.
+    TriggerName,
+    /// Trigger type.
+    TriggerKind,
+    /// Bucket name.
+    BucketName,
+    /// Object event.
+    ObjectEvent,
+    /// Key prefix.
+    KeyPrefix,
+    /// Key suffix.
+    KeySuffix,
+    /// Method of the API.
+    ApiMethod,
+    /// Path of the API.
+    ApiPath,
+    /// Release stage.
+    Stage,
+    /// Domain.
+    Domain,
+    /// Protocol.
+    Protocol,
+    /// Path pattern.
+    PathPattern,
+    /// Method of the routing rule.
+    RuleMethod,
+    /// Expression of the routing rule.
+    RuleExpression,
+    /// Account name.
+    AccountName,
+    /// Secret id.
+    SecretId,
+    /// Role name.
+    RoleName,
+    /// Policy.
+    Policy,
+}
+
+impl fmt::Display for Field {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::FunctionName => "function name",
+            Self::Namespace => "namespace",
+            Self::LayerName => "layer name",
+            Self::Qualifier => "version or alias",
+            Self::Version => "version",
+            Self::RequestId => "request id",
+            Self::Handler => "handler",
+            Self::Runtime => "runtime",
+            Self::Memory => "memory",
+            Self::Timeout => "timeout",
+            Self::InitTimeout => "start timeout",
+            Self::DeadLetter => "dead-letter target",
+            Self::Retries => "number of retries",
+            Self::EventAge => "maximum age of an event",
+            Self::TriggerName => "trigger name",
+            Self::TriggerKind => "trigger type",
+            Self::BucketName => "bucket name",
+            Self::ObjectEvent => "object event",
+            Self::KeyPrefix => "key prefix",
+            Self::KeySuffix => "key suffix",
+            Self::ApiMethod => "method of the API",
+            Self::ApiPath => "path of the API",
+            Self::Stage => "release stage",
+            Self::Domain => "domain",
+            Self::Protocol => "protocol",
+            Self::PathPattern => "path pattern",
+            Self::RuleMethod => "method of the routing rule",
+            Self::RuleExpression => "expression of the routing rule",
+            Self::AccountName => "account name",
+            Self::SecretId => "secret id",
+            Self::RoleName => "role name",
+            Self::Policy => "policy",
+        })
     }
 }

@@ -5,9 +5,11 @@
 #![forbid(unsafe_code)]
 
 mod access;
+mod alias;
 mod apigw;
 mod code;
 mod concurrency;
+mod config;
 mod cos;
 mod domain;
 mod events;
@@ -18,35 +20,37 @@ mod layer;
 mod limits;
 mod names;
 pub mod policy;
+mod runtime;
+mod time;
 mod trace;
 mod trigger;
+mod trigger_name;
 mod url;
 mod version;
 
 pub use access::{Account, AccountName, Key, Role, RoleName, Secret, SecretId};
+pub use alias::{Alias, Expression, Routing, RoutingKey, RoutingRule, RuleTest, WeightedVersion};
 pub use apigw::{ApiMethod, ApiPath, GatewayApi, Stage};
 pub use code::{CodeRef, Sha256};
 pub use concurrency::{AccountSettings, Provisioned, ProvisionedPolicy, ScheduledAction};
+pub use config::{FunctionConfig, FunctionKind, InstanceConcurrency, Seconds, WebConfig};
 pub use cos::{BucketName, ObjectEvent, ObjectEvents};
 pub use domain::{Domain, DomainName, Firewall, PathPattern, Protocol, Rewrite, Route};
 pub use events::{DeadLetter, EventConfig};
-pub use function::{
-    Function, FunctionConfig, FunctionKind, FunctionState, InstanceConcurrency, NamespaceRecord,
-    PendingCode, Seconds, StatusReason, Timestamp, WebConfig,
-};
-pub use invalid::Invalid;
+pub use function::{Function, FunctionState, NamespaceRecord, PendingCode, Serving, StatusReason};
+pub use invalid::{Field, Invalid};
 pub use invocation::{InvocationOrigin, Outcome, StatusCode, Usage};
 pub use layer::{Layer, LayerRef, LayerVersion};
 pub use limits::{Limits, MemoryMb};
 pub use names::{
     AccountId, FunctionId, FunctionKey, FunctionName, Handler, LayerName, Namespace, Qualifier,
-    RequestId, Runtime,
+    RequestId,
 };
 pub use policy::{Decision, Policy, Resource};
+pub use runtime::{Description, Language, PackageManager, Runtime, Start};
+pub use time::Timestamp;
 pub use trace::TraceContext;
-pub use trigger::{Timer, Trigger, TriggerKind, TriggerName, TriggerSpec};
+pub use trigger::{Timer, Trigger, TriggerKind, TriggerSpec};
+pub use trigger_name::TriggerName;
 pub use url::{Cors, FunctionUrl, UrlAuth};
-pub use version::{
-    Alias, Expression, PublishedVersion, Routing, RoutingKey, RoutingRule, RuleTest, Serving,
-    Version, WeightedVersion,
-};
+pub use version::{PublishedVersion, Version};

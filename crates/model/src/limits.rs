@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::Invalid;
+use crate::{Field, Invalid};
 
 /// Memory size of an instance (MB): 64, or a multiple of 128 up to the limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -15,14 +15,14 @@ impl MemoryMb {
     /// Parses a memory size and checks it against the configured maximum.
     ///
     /// # Errors
-    /// [`Invalid`] for the field `MemorySize`.
+    /// [`Invalid`] for [`Field::Memory`].
     pub fn parse(mb: i64, limits: &Limits) -> Result<Self, Invalid> {
         match u32::try_from(mb) {
             Ok(mb) if mb == 64 || (mb > 0 && mb % 128 == 0 && mb <= limits.memory_max_mb) => {
                 Ok(Self(mb))
             }
             _ => Err(Invalid::new(
-                "MemorySize",
+                Field::Memory,
                 mb,
                 format!(
                     "64, or a multiple of 128 from 128 to {} (MB)",

@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::Invalid;
+use crate::{Field, Invalid};
 
 /// Implements `as_str`, `Display` and conversions from and to `String` for a text newtype.
 macro_rules! text {
@@ -59,12 +59,12 @@ impl FunctionName {
     /// Parses a name.
     ///
     /// # Errors
-    /// [`Invalid`] for the field `FunctionName`.
+    /// [`Invalid`] for [`Field::FunctionName`].
     pub fn parse(text: &str) -> Result<Self, Invalid> {
         if is_name(text, 2, 60) {
             Ok(Self(text.to_owned()))
         } else {
-            Err(Invalid::new("FunctionName", text, Self::ALLOWED))
+            Err(Invalid::new(Field::FunctionName, text, Self::ALLOWED))
         }
     }
 }
@@ -79,12 +79,12 @@ impl Namespace {
     /// Parses a namespace name: 2 to 60 characters, same rules as function names.
     ///
     /// # Errors
-    /// [`Invalid`] for the field `Namespace`.
+    /// [`Invalid`] for [`Field::Namespace`].
     pub fn parse(text: &str) -> Result<Self, Invalid> {
         if is_name(text, 2, 60) {
             Ok(Self(text.to_owned()))
         } else {
-            Err(Invalid::new("Namespace", text, FunctionName::ALLOWED))
+            Err(Invalid::new(Field::Namespace, text, FunctionName::ALLOWED))
         }
     }
 
@@ -120,13 +120,13 @@ impl LayerName {
     /// Parses a name.
     ///
     /// # Errors
-    /// [`Invalid`] for the field `LayerName`.
+    /// [`Invalid`] for [`Field::LayerName`].
     pub fn parse(text: &str) -> Result<Self, Invalid> {
         if is_name(text, 1, 64) {
             Ok(Self(text.to_owned()))
         } else {
             let allowed = "1 to 64 characters: a letter first, then letters, digits, '-' or '_', a letter or digit last";
-            Err(Invalid::new("LayerName", text, allowed))
+            Err(Invalid::new(Field::LayerName, text, allowed))
         }
     }
 }
@@ -182,7 +182,7 @@ impl Qualifier {
     /// Parses a qualifier: `$LATEST` in any case, a number, or an alias name. Empty means `$LATEST`.
     ///
     /// # Errors
-    /// [`Invalid`] for the field `Qualifier`.
+    /// [`Invalid`] for [`Field::Qualifier`].
     pub fn parse(text: &str) -> Result<Self, Invalid> {
         if text.is_empty() || text.eq_ignore_ascii_case("$LATEST") {
             return Ok(Self::Latest);
@@ -195,7 +195,7 @@ impl Qualifier {
                 Ok(Self::Version(number))
             }
             _ => Err(Invalid::new(
-                "Qualifier",
+                Field::Qualifier,
                 text,
                 "$LATEST, $DEFAULT, a version number or an alias name",
             )),
@@ -244,9 +244,9 @@ impl RequestId {
     /// Parses an id in the form `xxxxxxxx-xxxx-xxxx-xxxx-xxxxxxxxxxxx`.
     ///
     /// # Errors
-    /// [`Invalid`] for the field `FunctionRequestId`.
+    /// [`Invalid`] for [`Field::RequestId`].
     pub fn parse(text: &str) -> Result<Self, Invalid> {
-        let refused = || Invalid::new("FunctionRequestId", text, "a UUID");
+        let refused = || Invalid::new(Field::RequestId, text, "a UUID");
         let digits: Vec<u8> = text.bytes().filter(|b| *b != b'-').collect();
         if text.len() != 36 || digits.len() != 32 {
             return Err(refused());
@@ -293,7 +293,7 @@ impl Handler {
     /// Parses a handler.
     ///
     /// # Errors
-    /// [`Invalid`] for the field `Handler`.
+    /// [`Invalid`] for [`Field::Handler`].
     pub fn parse(text: &str) -> Result<Self, Invalid> {
         let allowed =
             |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'/' | b'.' | b':');
@@ -306,7 +306,7 @@ impl Handler {
             Ok(Self(text.to_owned()))
         } else {
             Err(Invalid::new(
-                "Handler",
+                Field::Handler,
                 text,
                 "file.function, each part 2 to 60 letters, digits, '-', '_' or '/'",
             ))
@@ -317,83 +317,6 @@ impl Handler {
 impl Default for Handler {
     fn default() -> Self {
         Self("index.main_handler".to_owned())
-    }
-}
-
-/// A language runtime and its version, in SCF's spelling.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub enum Runtime {
-    /// `Python<major>.<minor>`.
-    Python {
-        /// 2 or 3.
-        major: u8,
-        /// Minor version.
-        minor: u8,
-    },
-    /// `Nodejs<major>.<minor>`.
-    Node {
-        /// Major version.
-        major: u8,
-        /// Minor version.
-        minor: u8,
-    },
-    /// `CustomRuntime`: an executable supplied by the user.
-    Custom,
-}
-
-impl Runtime {
-    /// Parses a runtime name such as `Python3.11`. Any minor version of Python 3 and any version of Node.js is well-formed; the
-    /// worker knows which ones are installed.
-    ///
-    /// # Errors
-    /// [`Invalid`] for the field `Runtime`.
-    pub fn parse(text: &str) -> Result<Self, Invalid> {
-        let python = text.strip_prefix("Python").and_then(numbers);
-        let node = text.strip_prefix("Nodejs").and_then(numbers);
-        let known = match (python, node) {
-            (Some((major, minor)), _) if major == 3 || (major, minor) == (2, 7) => {
-                Some(Self::Python { major, minor })
-            }
-            (_, Some((major, minor))) => Some(Self::Node { major, minor }),
-            _ => (text == "CustomRuntime").then_some(Self::Custom),
-        };
-        let allowed =
-            "Python3.N, such as Python3.11, NodejsN.N, such as Nodejs18.15, and CustomRuntime";
-        known.ok_or_else(|| Invalid::new("Runtime", text, allowed))
-    }
-}
-
-/// Parses `major.minor`, without leading zeros.
-fn numbers(version: &str) -> Option<(u8, u8)> {
-    let (major, minor) = version.split_once('.')?;
-    let number = |text: &str| {
-        let number: u8 = text.parse().ok()?;
-        (number.to_string() == text).then_some(number)
-    };
-    Some((number(major)?, number(minor)?))
-}
-
-impl fmt::Display for Runtime {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Python { major, minor } => write!(f, "Python{major}.{minor}"),
-            Self::Node { major, minor } => write!(f, "Nodejs{major}.{minor}"),
-            Self::Custom => f.write_str("CustomRuntime"),
-        }
-    }
-}
-
-impl TryFrom<String> for Runtime {
-    type Error = Invalid;
-    fn try_from(text: String) -> Result<Self, Invalid> {
-        Self::parse(&text)
-    }
-}
-
-impl From<Runtime> for String {
-    fn from(runtime: Runtime) -> String {
-        runtime.to_string()
     }
 }
 
@@ -457,35 +380,6 @@ mod tests {
             "in dex.main",
         ] {
             assert!(Handler::parse(bad).is_err(), "{bad}");
-        }
-    }
-
-    #[test]
-    fn runtimes_round_trip() {
-        for text in [
-            "Python2.7",
-            "Python3.6",
-            "Python3.11",
-            "Nodejs18.15",
-            "CustomRuntime",
-        ] {
-            assert_eq!(
-                Runtime::parse(text).map(|r| r.to_string()),
-                Ok(text.to_owned())
-            );
-        }
-        for bad in [
-            "Python",
-            "Python3",
-            "python3.9",
-            "Python3.09",
-            "Python2.6",
-            "Nodejs18",
-            "Nodejs18.015",
-            "Custom",
-            "Python3.999",
-        ] {
-            assert!(Runtime::parse(bad).is_err(), "{bad}");
         }
     }
 

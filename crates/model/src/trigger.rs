@@ -2,8 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::names::text;
-use crate::{Function, FunctionUrl, GatewayApi, Invalid, ObjectEvents, Qualifier, Timestamp};
+use crate::{
+    Field, FunctionUrl, GatewayApi, Invalid, ObjectEvents, Qualifier, Timestamp, TriggerName,
+};
 
 /// An event source of a function. It is stored in the function's record, so the two cannot become inconsistent.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -112,137 +113,13 @@ impl TriggerKind {
     /// Parses the SCF name.
     ///
     /// # Errors
-    /// [`Invalid`] for the field `Type`.
+    /// [`Invalid`] for [`Field::TriggerKind`].
     pub fn parse(text: &str) -> Result<Self, Invalid> {
         let known = Self::ALL.into_iter().find(|kind| kind.as_str() == text);
         known.ok_or_else(|| {
             let names = Self::ALL.map(Self::as_str).join(", ");
-            Invalid::new("Type", text, format!("{names} are"))
+            Invalid::new(Field::TriggerKind, text, format!("{names} are"))
         })
-    }
-}
-
-/// A trigger name: 1 to 100 letters, digits, `-` and `_`. Names that are host names may contain `.`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub struct TriggerName(String);
-text!(TriggerName);
-
-/// Description of the allowed names.
-const NAMES: &str = "1 to 100 letters, digits, '-' and '_' are";
-
-impl TriggerName {
-    /// Parses a name.
-    ///
-    /// # Errors
-    /// [`Invalid`] for the field `TriggerName`.
-    pub fn parse(text: &str) -> Result<Self, Invalid> {
-        let allowed = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
-        if (1..=100).contains(&text.len()) && text.bytes().all(allowed) {
-            Ok(Self(text.to_owned()))
-        } else {
-            Err(Invalid::new("TriggerName", text, NAMES))
-        }
-    }
-
-    /// Parses a name that is not a host name.
-    ///
-    /// # Errors
-    /// [`Invalid`] for the field `TriggerName`.
-    pub fn parse_plain(text: &str) -> Result<Self, Invalid> {
-        match Self::parse(text) {
-            Ok(name) if !text.contains('.') => Ok(name),
-            _ => Err(Invalid::new("TriggerName", text, NAMES)),
-        }
-    }
-}
-
-impl TriggerName {
-    /// Generates the id of a function URL from 50 random bits.
-    pub fn url_id(random: u64) -> Self {
-        Self(characters(random, 10))
-    }
-
-    /// Generates the id of an API gateway service from 40 random bits.
-    pub fn service_id(random: u64) -> Self {
-        Self(format!("{SERVICE}{}", characters(random, 8)))
-    }
-}
-
-/// Prefix of service ids.
-const SERVICE: &str = "service-";
-
-/// Encodes random bits as `count` characters of five bits each.
-pub(crate) fn characters(random: u64, count: u32) -> String {
-    const ALPHABET: &[u8; 32] = b"abcdefghijklmnopqrstuvwxyz234567";
-    let letter = |i: u32| char::from(ALPHABET[((random >> (i * 5)) & 31) as usize]);
-    (0..count).map(letter).collect()
-}
-
-impl Function {
-    /// Finds an API by its service id.
-    pub fn api(&self, service: &str) -> Option<(&Trigger, &GatewayApi)> {
-        self.triggers
-            .iter()
-            .find_map(|trigger| match &trigger.spec {
-                TriggerSpec::Apigw(api) if api.service.as_str() == service => Some((trigger, api)),
-                _ => None,
-            })
-    }
-
-    /// Returns the ids by which HTTP requests address its triggers: URL ids and API service ids.
-    pub fn http_ids(&self) -> impl Iterator<Item = &TriggerName> {
-        self.triggers
-            .iter()
-            .filter_map(|trigger| match &trigger.spec {
-                TriggerSpec::Http(_) => Some(&trigger.name),
-                TriggerSpec::Apigw(api) => Some(&api.service),
-                TriggerSpec::Cos(_) | TriggerSpec::Timer(_) => None,
-            })
-    }
-
-    /// Finds a function URL by its id.
-    pub fn url(&self, id: &str) -> Option<(&Trigger, &FunctionUrl)> {
-        self.triggers
-            .iter()
-            .find_map(|trigger| match &trigger.spec {
-                TriggerSpec::Http(url) if trigger.name.as_str() == id => Some((trigger, url)),
-                _ => None,
-            })
-    }
-
-    /// Returns its bucket triggers with their event filters.
-    pub fn bucket_triggers(&self) -> impl Iterator<Item = (&Trigger, &ObjectEvents)> {
-        self.triggers
-            .iter()
-            .filter_map(|trigger| match &trigger.spec {
-                TriggerSpec::Cos(events) => Some((trigger, events)),
-                _ => None,
-            })
-    }
-
-    /// Returns its triggers of one kind.
-    pub fn triggers_of(&self, kind: TriggerKind) -> impl Iterator<Item = &Trigger> {
-        let of_kind = move |trigger: &&Trigger| trigger.spec.kind() == kind;
-        self.triggers.iter().filter(of_kind)
-    }
-
-    /// Returns whether the version or alias exists.
-    pub fn has_qualifier(&self, qualifier: &Qualifier) -> bool {
-        match qualifier {
-            Qualifier::Latest => true,
-            Qualifier::Version(number) => self.versions.contains_key(number),
-            Qualifier::Alias(name) => self.alias(name).is_some(),
-        }
-    }
-
-    /// Returns the names of the triggers that invoke a version or alias.
-    pub fn triggers_on(&self, qualifier: &Qualifier) -> Vec<&str> {
-        let bound = self
-            .triggers
-            .iter()
-            .filter(|trigger| trigger.qualifier == *qualifier);
-        bound.map(|trigger| trigger.name.as_str()).collect()
     }
 }
 

@@ -9,7 +9,7 @@ use std::os::fd::{AsFd, FromRawFd};
 use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
 
-use crate::launch::{Program, become_program};
+use crate::program::{Program, become_program};
 use crate::{Result, Step, guest, sys, wire};
 
 /// The descriptor at which a program finds its configuration.

@@ -9,7 +9,7 @@
 //! Making a disk takes 1 ms, so disks are made ahead of need, and reused if none of their data has reached the host's
 //! disk.
 
-mod empty;
+mod file;
 mod template;
 
 use std::fs::{self, File, Permissions};
@@ -18,9 +18,11 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, Mode, OFlags};
+use rustix::fs::AtFlags;
 
+use self::file::{open, unnamed_file};
 pub use self::template::DiskTemplate;
+use crate::empty::empty_directory;
 use crate::{Result, Step, sys};
 
 /// Where the maker mounts disks.
@@ -260,7 +262,7 @@ impl Disk {
     fn empty(&self) -> Result<()> {
         let gone = self.place.join(TRASH);
         fs::rename(self.place.join(OWN), gone.join("0")).step("move a directory to the trash")?;
-        empty::all(&gone).step("empty a disk")
+        empty_directory(&gone).step("empty a disk")
     }
 
     /// Removes the disk and its content.
@@ -280,26 +282,6 @@ fn unmount(place: &Path) {
     // The loop device and the file go with the last mount.
     let _ = sys::unmount(&place.to_string_lossy());
     let _ = fs::remove_dir(place);
-}
-
-fn open(directory: &Path) -> io::Result<OwnedFd> {
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    Ok(rustix::fs::open(directory, flags, Mode::empty())?)
-}
-
-/// Makes an unnamed file.
-fn unnamed_file(directory: &OwnedFd) -> io::Result<File> {
-    let (flags, mode) = (OFlags::RDWR | OFlags::CLOEXEC, Mode::from_raw_mode(0o600));
-    match rustix::fs::openat(directory, ".", flags | OFlags::TMPFILE, mode) {
-        Ok(file) => return Ok(file.into()),
-        Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::ISDIR) => {}
-        Err(e) => return Err(e.into()),
-    }
-    let name = "new";
-    let fresh = flags | OFlags::CREATE | OFlags::EXCL;
-    let file = rustix::fs::openat(directory, name, fresh, mode)?;
-    rustix::fs::unlinkat(directory, name, AtFlags::empty())?;
-    Ok(file.into())
 }
 
 /// A loop device backed by a file.

@@ -16,8 +16,9 @@ use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use serde::{Deserialize, Serialize};
 
+use crate::descriptors::{EXITS_PIPE, ZYGOTE_SOCKET};
 use crate::landlock_rules::LandlockRules;
-use crate::launch::{EXITS_PIPE, ZYGOTE_SOCKET, confine};
+use crate::privileges::confine;
 use crate::{Result, Step, netlink, network, root, seccomp, sys, wire};
 
 /// Parameters of a handler process. Sent to the zygote with its descriptors: the guest's socket, the log, and, with

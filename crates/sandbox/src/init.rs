@@ -11,32 +11,9 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
 
-use serde::{Deserialize, Serialize};
-
-use crate::launch::INIT_SOCKET;
+use crate::descriptors::INIT_SOCKET;
+use crate::init_request::{InitReply, InitRequest};
 use crate::{Result, Step, netlink, root, sys};
-
-/// Parameters of a sandbox init. The descriptor of its network namespace is sent along, if it has one.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct InitRequest {
-    /// User and group id, unique to the instance.
-    pub uid: u32,
-    /// Host name inside.
-    pub hostname: String,
-    /// Size of `/tmp`, bytes.
-    pub tmp_bytes: u64,
-    /// Maximum number of files and directories in `/tmp`.
-    pub tmp_inodes: u64,
-}
-
-/// Reply to an [`InitRequest`]. A pidfd of the sandbox init is sent along on success.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) enum InitReply {
-    /// The sandbox init is ready.
-    Made,
-    /// The step that failed.
-    Failed(String),
-}
 
 /// Makes sandbox inits until virga closes the socket. `private` lists the paths of the root that get private files.
 pub(crate) fn serve(private: &[PathBuf]) -> Result<Infallible> {

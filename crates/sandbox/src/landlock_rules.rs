@@ -9,7 +9,7 @@ use landlock::{
     RulesetAttr, RulesetCreated, RulesetCreatedAttr, RulesetError, Scope,
 };
 
-use crate::root::DEVICES;
+use crate::private::DEVICES;
 
 const VERSION: ABI = ABI::V4;
 

@@ -3,7 +3,6 @@
 //! They run virga's own binary under a hidden subcommand, so that the multi-threaded server does nothing privileged
 //! between `fork` and `exec`. The steps of each main function are numbered.
 
-use std::ffi::CString;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -11,20 +10,12 @@ use std::os::fd::{AsFd, OwnedFd};
 use serde::{Deserialize, Serialize};
 
 use crate::confined::{self, Confined};
-use crate::landlock_rules::LandlockRules;
+use crate::descriptors::{EXITS_PIPE, INIT_SOCKET, ZYGOTE_SOCKET};
+use crate::program::{Program, become_program};
 use crate::{Result, RootSpec, Step, init, root, sys};
 
 /// The hidden subcommand that becomes a zygote.
 pub const ZYGOTE: &str = "__zygote";
-
-/// A program to execute: its arguments, the first of which is the path, and its whole environment.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Program {
-    /// Path and arguments.
-    pub args: Vec<String>,
-    /// Variables, `NAME=value`.
-    pub env: Vec<String>,
-}
 
 /// Specification of a zygote.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -35,11 +26,6 @@ pub struct ZygoteSpec {
     pub program: Option<Program>,
 }
 
-/// Fixed descriptors: the sockets of the zygote and of its maker of sandbox inits.
-pub(crate) const ZYGOTE_SOCKET: i32 = 3;
-pub(crate) const INIT_SOCKET: i32 = 4;
-/// The pipe in which a zygote reports exits of its copies.
-pub(crate) const EXITS_PIPE: i32 = 5;
 /// Maximum length of a specification in bytes.
 pub(crate) const SPEC_MAX: usize = 64 << 10;
 
@@ -111,42 +97,6 @@ pub fn zygote() -> Result<Confined> {
         Some(program) => Err(become_program(program)),
         None => confined::serve(),
     }
-}
-
-/// Drops all privileges, irrevocably. The caller has emptied the bounding set and installed the filters. Afterwards
-/// only what the Landlock rules allow can be read or written. Without a user of its own a process had no privileges to
-/// begin with.
-pub(crate) fn confine(user: Option<u32>, landlock_rules: LandlockRules) -> Result<()> {
-    if let Some(user) = user {
-        sys::become_user(user, user).step("change user")?;
-    }
-    sys::drop_capabilities().step("drop capabilities")?;
-    sys::set_dumpable(true).step("restore access to /proc/self")?;
-    sys::no_new_privileges().step("no new privileges")?;
-    landlock_rules.enforce().step("landlock")
-}
-
-pub(crate) fn become_program(program: &Program) -> crate::Error {
-    let strings = |list: &[String]| {
-        list.iter()
-            .map(|text| CString::new(text.as_bytes()))
-            .collect()
-    };
-    let (args, env): (
-        std::result::Result<Vec<_>, _>,
-        std::result::Result<Vec<_>, _>,
-    ) = (strings(&program.args), strings(&program.env));
-    let failure = match (args, env) {
-        (Ok(args), Ok(env)) if !args.is_empty() => sys::exec(&args[0], &args, &env),
-        _ => io::Error::new(io::ErrorKind::InvalidInput, "a NUL in, or no, arguments"),
-    };
-    crate::Error::new(
-        format!(
-            "execute {}",
-            program.args.first().map_or("nothing", String::as_str)
-        ),
-        failure,
-    )
 }
 
 /// Duplicates a descriptor to a number above the fixed ones.

@@ -15,16 +15,21 @@
 pub mod beneath;
 pub mod cgroup;
 pub mod confined;
+mod descriptors;
 pub mod disk;
+mod empty;
 pub mod guest;
 mod init;
+mod init_request;
 mod landlock_rules;
 pub mod launch;
 mod netlink;
 pub mod network;
 mod private;
+mod privileges;
 pub mod probe;
 mod processors;
+mod program;
 mod root;
 pub mod run;
 mod seccomp;
@@ -34,8 +39,10 @@ pub mod warden;
 pub mod wire;
 pub mod zygote;
 
-pub use init::InitRequest;
+pub use empty::remove_directory;
+pub use init_request::InitRequest;
 pub use private::private_tree;
+pub use program::Program;
 pub use root::{
     AUTHORITIES, Authority, Bind, CONFIGURATION, LIBRARIES, Names, OWN_AUTHORITY, RootSpec, SYSTEM,
 };

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use crate::private::DEVICES;
 use crate::{InitRequest, Result, Step, private, sys, user};
 
 /// A bind mount of a path of the host.
@@ -106,9 +107,6 @@ const HOST_AUTHORITIES: &[&str] = &[
 ];
 /// Maximum number of certificates with the same subject hash.
 const SAME_HASH: u32 = 16;
-
-/// Harmless devices; no terminals, no disks.
-pub(crate) const DEVICES: &[&str] = &["null", "zero", "full", "random", "urandom"];
 
 /// Entries of `/proc` that reveal machine and kernel to everybody. Other critical ones are restricted to root.
 const HIDDEN: &[&str] = &["cmdline", "config.gz", "kallsyms", "keys", "modules"];

@@ -20,7 +20,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::beneath::{self, Directory, TreeBounds, TreeError};
 use crate::landlock_rules::LandlockRules;
-use crate::launch::{Program, SPEC_MAX, become_program, confine};
+use crate::launch::SPEC_MAX;
+use crate::privileges::confine;
+use crate::program::{Program, become_program};
 use crate::{InitRequest, Result, RootSpec, Step, root, seccomp, sys};
 
 /// The hidden subcommand that runs one program in a sandbox.

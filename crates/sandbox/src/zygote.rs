@@ -9,7 +9,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::guest::{ForkReply, ForkRequest};
-use crate::init::{InitReply, InitRequest};
+use crate::init_request::{InitReply, InitRequest};
 use crate::launch::{SPEC_MAX, ZYGOTE, ZygoteSpec};
 use crate::{Pidfd, Result, Step, sys};
 

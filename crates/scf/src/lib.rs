@@ -15,6 +15,7 @@ mod flat;
 pub mod keypair;
 mod request;
 mod secret;
+mod selection;
 mod service;
 pub mod tc3;
 pub mod types;

@@ -7,13 +7,12 @@
 mod client;
 mod delivery;
 mod objects;
-mod random;
 mod server;
 
 pub use client::{ApiError, Client, HttpResponse, OPERATOR_SERVICE, OPERATOR_VERSION};
 pub use delivery::{DeliveryLog, DeliveryReport, Recorder};
 pub use objects::Objects;
-pub use random::Random;
+pub use seeded::Random;
 pub use server::{AS_USER, Options, Server};
 
 use std::io::{Cursor, Write};

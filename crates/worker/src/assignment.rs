@@ -4,20 +4,13 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use model::{FunctionKind, Runtime};
+use model::{FunctionKind, Start};
 use sandbox::{AUTHORITIES, OWN_AUTHORITY};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::{Credentials, InstanceSpec, python};
-
-/// Paths of code and layers inside.
-const CODE: &str = "/var/user";
-const LAYERS: &str = "/opt";
-/// The value of `PATH`.
-pub(crate) const PATH: &str = "/usr/local/bin:/usr/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin";
-/// SCF documents en_US.UTF8, which few hosts have. This locale comes with the C library or the distribution.
-pub(crate) const LOCALE: &str = "C.UTF-8";
+use crate::layout::{CODE, LAYERS, LOCALE, PATH, RUNTIME, SITE_DIRECTORY};
+use crate::{Credentials, InstanceSpec};
 
 /// The assignment as JSON. The Python shim reads it, too.
 #[derive(Debug, Serialize, Deserialize)]
@@ -66,17 +59,18 @@ impl LaunchMode {
         if spec.kind == FunctionKind::Http {
             return Self::Server;
         }
-        match spec.interpreter.runtime {
-            Runtime::Python { .. } if is_copy => Self::Python,
-            Runtime::Python { .. } => Self::FreshPython {
-                program: spec.interpreter.program.clone(),
-                shim: shims.join("shim.py"),
+        let program = || spec.interpreter.program.clone();
+        match spec.interpreter.runtime.description().start {
+            Start::Copy { .. } if is_copy => Self::Python,
+            Start::Copy { shim } => Self::FreshPython {
+                program: program(),
+                shim: shims.join(shim),
             },
-            Runtime::Node { .. } => Self::Node {
-                program: spec.interpreter.program.clone(),
-                shim: shims.join("shim.js"),
+            Start::Interpreter { shim } => Self::Node {
+                program: program(),
+                shim: shims.join(shim),
             },
-            Runtime::Custom => Self::Bootstrap,
+            Start::Program { .. } => Self::Bootstrap,
         }
     }
 
@@ -170,7 +164,7 @@ fn environment(
     // The shim does the work of this directory itself.
     let python_paths = match launch_mode {
         LaunchMode::Bootstrap | LaunchMode::Server if trusts => {
-            format!("{paths}:{}/{}", python::RUNTIME, python::SITE_DIRECTORY)
+            format!("{paths}:{}/{}", RUNTIME, SITE_DIRECTORY)
         }
         _ => paths.clone(),
     };

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::Error;
-use crate::process::HostResources;
+use crate::host_resources::HostResources;
 
 /// Identities that are kept ready. Making a network namespace takes the kernel about as long as a pre-warmed sandbox
 /// takes the zygote.

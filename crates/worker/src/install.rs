@@ -5,45 +5,27 @@
 //! They work on a copy of the package in a file system of its own. The result is adopted after all their processes have
 //! ended.
 
-use std::fs;
-use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+use std::{fs, io};
 
 use model::{AccountId, Sha256};
-use sandbox::Names;
 use sandbox::beneath::{Directory, TreeBounds};
-use sandbox::launch::Program;
 use sandbox::run::{RunFailure, RunNetwork, RunSpec, RunView, WorkDirectory};
+use sandbox::{Names, Program};
 
 use crate::identity::InstanceIdentity;
-use crate::installer::Installer;
+use crate::installer::{self, InstallSettings};
+use crate::layout::CODE;
 use crate::package::{PackageError, PackageStore};
 use crate::tool::{RunningTool, ToolExit, ToolSandbox};
 use crate::{Interpreter, Worker, python};
 
-/// Path of the code inside.
-const CODE: &str = "/var/user";
 /// How often the size of the tree is checked if no file system limits it.
 const SIZE_CHECK_INTERVAL: Duration = Duration::from_millis(500);
 /// Address space of a process if no control group limits its memory, bytes.
 const ADDRESS_SPACE: u64 = 4 << 30;
-
-/// Settings for installing dependencies.
-#[derive(Clone, Debug)]
-pub struct InstallSettings {
-    /// Timeout of an installation.
-    pub timeout: Duration,
-    /// URL of the package index for Python; `None` is pip's default.
-    pub index: Option<String>,
-    /// URL of the registry for Node.js; `None` is npm's default.
-    pub registry: Option<String>,
-    /// Host directories with packages for pip, which it may read.
-    pub directories: Vec<PathBuf>,
-    /// Whether the installation uses the host's network instead of the functions'.
-    pub host_network: bool,
-}
 
 /// The result of an installation.
 #[derive(Clone, Debug)]
@@ -63,8 +45,8 @@ impl Worker {
         interpreter: &Interpreter,
     ) -> bool {
         let tree = store.tree(package);
-        let installer = Installer::of(interpreter.runtime);
-        installer.is_some_and(|installer| tree.join(installer.list()).is_file())
+        let manager = interpreter.runtime.description().packages;
+        manager.is_some_and(|manager| tree.join(manager.list()).is_file())
     }
 
     /// Installs a package's dependencies next to its code, with a memory limit. A package without a list of dependencies
@@ -86,12 +68,12 @@ impl Worker {
             tree: package.clone(),
             log,
         };
-        let Some(installer) = Installer::of(interpreter.runtime) else {
+        let Some(manager) = interpreter.runtime.description().packages else {
             return Ok(nothing(
                 "custom runtimes have no package manager; nothing was installed".into(),
             ));
         };
-        let list = installer.list();
+        let list = manager.list();
         // A symbolic link is followed only inside the sandbox, by the installer.
         let there = fs::symlink_metadata(source.join(list));
         if !there.is_ok_and(|list| list.is_file() || list.is_symlink()) {
@@ -115,14 +97,20 @@ impl Worker {
             bounds: self.tree_bounds(),
         };
         let view = self.install_view(&tool_sandbox.identity, interpreter, settings);
-        let program = installer.program(&work.inside, self.isolated(), interpreter, settings)?;
+        let program = installer::program(
+            manager,
+            &work.inside,
+            self.isolated(),
+            interpreter,
+            settings,
+        )?;
         let spec = RunSpec {
             // The package manager assembles the installation there, and then moves it.
             tmp_bytes: (u64::from(self.limits().tmp_mb) << 20).max(self.limits().unpacked_bytes),
             ..self.run_spec(view, program, work, &tool_sandbox, settings.timeout)
         };
         let ended = self.run_bounded(&spec, tool_sandbox, host.as_ref()).await?;
-        let log = self.tool_output(installer.name(), &spec, ended)?;
+        let log = self.tool_output(manager.name(), &spec, ended)?;
         let adopting = (store.clone(), result);
         blocking(move || {
             let (store, result) = adopting;

@@ -4,11 +4,11 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use model::Runtime;
-use sandbox::launch::Program;
+use model::PackageManager;
+use sandbox::Program;
 
-use crate::install::InstallSettings;
 use crate::{Interpreter, PackageError};
 
 /// The host's CA certificates, for an index with a certificate of the operator's own CA. pip and npm have built-in
@@ -17,62 +17,44 @@ const AUTHORITIES: &str = "/etc/ssl/certs/ca-certificates.crt";
 /// pip's read timeout, seconds. The whole run has a timeout as well.
 const PIP_TIMEOUT: &str = "60";
 
-/// A package manager.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Installer {
-    Pip,
-    Npm,
+/// Settings for installing dependencies.
+#[derive(Clone, Debug)]
+pub struct InstallSettings {
+    /// Timeout of an installation.
+    pub timeout: Duration,
+    /// URL of the package index for Python; `None` is pip's default.
+    pub index: Option<String>,
+    /// URL of the registry for Node.js; `None` is npm's default.
+    pub registry: Option<String>,
+    /// Host directories with packages for pip, which it may read.
+    pub directories: Vec<PathBuf>,
+    /// Whether the installation uses the host's network instead of the functions'.
+    pub host_network: bool,
 }
 
-impl Installer {
-    /// Returns the package manager of a runtime; `None` for custom runtimes.
-    pub(crate) fn of(runtime: Runtime) -> Option<Self> {
-        match runtime {
-            Runtime::Python { .. } => Some(Self::Pip),
-            Runtime::Node { .. } => Some(Self::Npm),
-            Runtime::Custom => None,
-        }
-    }
-
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            Self::Pip => "pip",
-            Self::Npm => "npm",
-        }
-    }
-
-    /// Returns the name of the file that lists a package's dependencies.
-    pub(crate) fn list(self) -> &'static str {
-        match self {
-            Self::Pip => "requirements.txt",
-            Self::Npm => "package.json",
-        }
-    }
-
-    /// Builds the command that installs the dependencies of the package at `code` into that directory.
-    ///
-    /// # Errors
-    /// [`PackageError::Refused`] if the host lacks the package manager.
-    pub(crate) fn program(
-        self,
-        code: &Path,
-        isolated: bool,
-        interpreter: &Interpreter,
-        settings: &InstallSettings,
-    ) -> Result<Program, PackageError> {
-        let tmp = if isolated { Path::new("/tmp") } else { code };
-        let tmp = tmp.to_string_lossy();
-        let mut program = match self {
-            Self::Pip => pip(code, interpreter, settings),
-            Self::Npm => npm(code, &tmp, interpreter, settings)?,
-        };
-        program.env.extend([
-            format!("HOME={tmp}"),
-            "LANG=C.UTF-8".to_owned(),
-            format!("TMPDIR={tmp}"),
-        ]);
-        Ok(program)
-    }
+/// Builds the command that installs the dependencies of the package at `code` into that directory.
+///
+/// # Errors
+/// [`PackageError::Refused`] if the host lacks the package manager.
+pub(crate) fn program(
+    manager: PackageManager,
+    code: &Path,
+    isolated: bool,
+    interpreter: &Interpreter,
+    settings: &InstallSettings,
+) -> Result<Program, PackageError> {
+    let tmp = if isolated { Path::new("/tmp") } else { code };
+    let tmp = tmp.to_string_lossy();
+    let mut program = match manager {
+        PackageManager::Pip => pip(code, interpreter, settings),
+        PackageManager::Npm => npm(code, &tmp, interpreter, settings)?,
+    };
+    program.env.extend([
+        format!("HOME={tmp}"),
+        "LANG=C.UTF-8".to_owned(),
+        format!("TMPDIR={tmp}"),
+    ]);
+    Ok(program)
 }
 
 fn pip(code: &Path, interpreter: &Interpreter, settings: &InstallSettings) -> Program {

@@ -1,41 +1,19 @@
 //! The interpreters of this host, and the choice of one for a runtime.
 
+mod found;
+mod node;
+mod python;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 use std::sync::Arc;
 
-use model::Runtime;
+use model::{Language, Runtime};
 use tracing::warn;
 
 use crate::Error;
 
-/// An interpreter whose version was determined by running it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Interpreter {
-    /// Its runtime.
-    pub runtime: Runtime,
-    /// The program, with links resolved.
-    pub program: PathBuf,
-    /// Installation prefix, which holds its library.
-    pub prefix: PathBuf,
-}
-
-impl Interpreter {
-    /// Returns the paths under which SCF documents it.
-    pub(crate) fn runtime_paths(&self) -> Vec<String> {
-        match self.runtime {
-            Runtime::Python { major, minor } => vec![
-                format!("/var/lang/python{major}"),
-                format!("/var/lang/python{major}{minor}"),
-            ],
-            Runtime::Node { major, .. } => {
-                vec!["/var/lang/node".into(), format!("/var/lang/node{major}")]
-            }
-            Runtime::Custom => Vec::new(),
-        }
-    }
-}
+pub use self::found::Interpreter;
 
 /// The interpreter that serves a runtime.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -69,14 +47,14 @@ impl Interpreters {
     /// `fallback` lets a newer version serve a missing one.
     pub fn find(pythons: &[PathBuf], nodes: &[PathBuf], fallback: bool) -> Self {
         let mut found = BTreeMap::new();
-        discover(&mut found, pythons, python_candidates, query_python);
-        discover(&mut found, nodes, node_candidates, query_node);
+        discover(&mut found, pythons, python::candidates, python::examine);
+        discover(&mut found, nodes, node::candidates, node::examine);
         Self::of(found, fallback)
     }
 
     fn of(found: BTreeMap<Runtime, Arc<Interpreter>>, fallback: bool) -> Self {
         let none = Interpreter {
-            runtime: Runtime::Custom,
+            runtime: Runtime::CUSTOM,
             program: PathBuf::new(),
             prefix: "/usr".into(),
         };
@@ -90,32 +68,22 @@ impl Interpreters {
     /// Returns the paths that SCF documents for its runtimes, each with the prefix of the interpreter that serves it
     /// here.
     pub(crate) fn documented_paths(&self) -> Vec<(PathBuf, PathBuf)> {
-        const PYTHONS: [(u8, u8); 4] = [(3, 6), (3, 7), (3, 9), (3, 10)];
-        const NODES: [u8; 5] = [10, 12, 14, 16, 18];
-        let pythons = PYTHONS.map(|(major, minor)| Runtime::Python { major, minor });
-        let nodes = NODES.map(|major| Runtime::Node { major, minor: 0 });
-        let served = pythons.into_iter().chain(nodes).filter_map(|runtime| {
+        let documented = Language::ALL.into_iter().flat_map(|language| {
+            let versions = language.description().documented.iter();
+            versions.map(move |(major, minor)| Runtime::new(language, *major, *minor))
+        });
+        let served = documented.filter_map(|runtime| {
             let prefix = self.serve(runtime).ok()?.interpreter.prefix.clone();
-            let link = match runtime {
-                Runtime::Python { major, minor } => format!("/var/lang/python{major}{minor}"),
-                Runtime::Node { major, .. } => format!("/var/lang/node{major}"),
-                Runtime::Custom => return None,
-            };
-            Some((link.into(), prefix))
+            Some((runtime.paths().pop()?.into(), prefix))
         });
         served.collect()
     }
 
     /// Returns the newest Python.
     pub fn newest_python(&self) -> Option<&Arc<Interpreter>> {
-        let pythons = ..=Runtime::Python {
-            major: u8::MAX,
-            minor: u8::MAX,
-        };
-        self.found
-            .range(pythons)
-            .next_back()
-            .map(|(_, python)| python)
+        let first = Runtime::new(Language::Python, 0, 0);
+        let mut pythons = self.found.range(first..=first.last());
+        pythons.next_back().map(|(_, python)| python)
     }
 
     /// Returns all interpreters, oldest first.
@@ -128,29 +96,19 @@ impl Interpreters {
     /// # Errors
     /// [`Error::NoInterpreter`] lists the installed ones.
     pub fn serve(&self, wanted: Runtime) -> Result<Served, Error> {
-        let last = match wanted {
-            Runtime::Python { .. } => Runtime::Python {
-                major: u8::MAX,
-                minor: u8::MAX,
-            },
-            Runtime::Node { .. } => Runtime::Node {
-                major: u8::MAX,
-                minor: u8::MAX,
-            },
-            Runtime::Custom => {
-                return Ok(Served {
-                    interpreter: self.none.clone(),
-                    fallback: false,
-                });
-            }
-        };
+        if wanted == Runtime::CUSTOM {
+            return Ok(Served {
+                interpreter: self.none.clone(),
+                fallback: false,
+            });
+        }
         let nearest = self
             .found
-            .range(wanted..=last)
+            .range(wanted..=wanted.last())
             .next()
             .map(|(_, interpreter)| interpreter);
         match nearest {
-            Some(found) if same_release(found.runtime, wanted) => Ok(Served {
+            Some(found) if wanted.is_compatible(found.runtime) => Ok(Served {
                 interpreter: found.clone(),
                 fallback: false,
             }),
@@ -171,16 +129,6 @@ impl Interpreters {
         }
         let names: Vec<_> = self.found.keys().map(Runtime::to_string).collect();
         names.join(", ")
-    }
-}
-
-/// Returns whether a version can stand for another: minor versions of Node.js are compatible.
-fn same_release(found: Runtime, wanted: Runtime) -> bool {
-    match (found, wanted) {
-        (Runtime::Node { major: found, .. }, Runtime::Node { major: wanted, .. }) => {
-            found == wanted
-        }
-        _ => found == wanted,
     }
 }
 
@@ -211,127 +159,15 @@ fn discover(
     }
 }
 
-/// Lists `python3.N` in the system directories and those of version managers.
-fn python_candidates() -> Vec<PathBuf> {
-    let mut directories: Vec<PathBuf> = ["/usr/bin", "/usr/local/bin"]
-        .iter()
-        .map(PathBuf::from)
-        .collect();
-    let homes = [
-        std::env::var_os("PYENV_ROOT"),
-        std::env::var_os("HOME").map(|home| Path::new(&home).join(".pyenv").into()),
-    ];
-    for home in homes.into_iter().flatten() {
-        let versions = Path::new(&home).join("versions");
-        let listed = std::fs::read_dir(versions).into_iter().flatten().flatten();
-        let mut bins: Vec<_> = listed.map(|entry| entry.path().join("bin")).collect();
-        bins.sort();
-        directories.extend(bins);
-    }
-    let mut places = Vec::new();
-    for directory in directories {
-        let listed = std::fs::read_dir(&directory)
-            .into_iter()
-            .flatten()
-            .flatten();
-        let is_python = |name: &str| {
-            name.strip_prefix("python3.")
-                .is_some_and(|minor| !minor.is_empty() && minor.bytes().all(|b| b.is_ascii_digit()))
-        };
-        let mut names: Vec<_> = listed
-            .map(|entry| entry.path())
-            .filter(|path| {
-                path.file_name()
-                    .and_then(|n| n.to_str())
-                    .is_some_and(is_python)
-            })
-            .collect();
-        names.sort();
-        places.extend(names);
-    }
-    places
-}
-
-/// Lists `node` in the system directories and those of its version manager.
-fn node_candidates() -> Vec<PathBuf> {
-    let mut places: Vec<PathBuf> = ["/usr/bin/node", "/usr/local/bin/node"]
-        .iter()
-        .map(PathBuf::from)
-        .collect();
-    let home = std::env::var_os("NVM_DIR").map(PathBuf::from);
-    let home = home.or_else(|| Some(Path::new(&std::env::var_os("HOME")?).join(".nvm")));
-    let listed = home.and_then(|home| std::fs::read_dir(home.join("versions/node")).ok());
-    let mut managed: Vec<_> = listed
-        .into_iter()
-        .flatten()
-        .flatten()
-        .map(|entry| entry.path().join("bin/node"))
-        .collect();
-    managed.sort();
-    places.extend(managed);
-    places
-}
-
-fn query_python(program: &Path) -> Result<Interpreter, String> {
-    const QUESTION: &str =
-        "import sys; print(sys.version_info[0], sys.version_info[1]); print(sys.base_prefix)";
-    let (program, text) = query(program, &["-I", "-S", "-c", QUESTION])?;
-    let mut lines = text.lines();
-    let version = lines.next().unwrap_or_default().replace(' ', ".");
-    let runtime = Runtime::parse(&format!("Python{version}"))
-        .map_err(|_| format!("its version is {version:?}, which is not supported"))?;
-    let prefix = lines
-        .next()
-        .map(PathBuf::from)
-        .ok_or("it does not report its prefix")?;
-    Ok(Interpreter {
-        runtime,
-        program,
-        prefix,
-    })
-}
-
-fn query_node(program: &Path) -> Result<Interpreter, String> {
-    let (program, text) = query(program, &["--version"])?;
-    let version = text.trim().trim_start_matches('v');
-    let minor = version.rsplit_once('.').map_or(version, |(minor, _)| minor);
-    let runtime = Runtime::parse(&format!("Nodejs{minor}"))
-        .map_err(|_| format!("its version is {version:?}, which is not supported"))?;
-    let prefix = program.parent().and_then(Path::parent);
-    let prefix = prefix.ok_or("it has no installation prefix")?.to_owned();
-    Ok(Interpreter {
-        runtime,
-        program,
-        prefix,
-    })
-}
-
-/// Runs a program, and returns its path with links resolved and its output.
-fn query(program: &Path, args: &[&str]) -> Result<(PathBuf, String), String> {
-    let program = program.canonicalize().map_err(|e| e.to_string())?;
-    let output = Command::new(&program)
-        .args(args)
-        .env_clear()
-        .stdin(Stdio::null())
-        .output()
-        .map_err(|e| e.to_string())?;
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    Ok((program, text))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn have(minors: &[u8], fallback: bool) -> Interpreters {
-        let pythons = minors.iter().map(|minor| Runtime::Python {
-            major: 3,
-            minor: *minor,
-        });
-        let node = Runtime::Node {
-            major: 18,
-            minor: 20,
-        };
+        let pythons = minors
+            .iter()
+            .map(|minor| Runtime::new(Language::Python, 3, *minor));
+        let node = Runtime::new(Language::Node, 18, 20);
         let one = |runtime: Runtime| {
             let interpreter = Interpreter {
                 runtime,
@@ -369,7 +205,7 @@ mod tests {
 
     #[test]
     fn without_fallback_the_error_lists_installed_versions() {
-        let wanted = Runtime::Python { major: 3, minor: 7 };
+        let wanted = Runtime::new(Language::Python, 3, 7);
         let error = have(&[9, 11], false)
             .serve(wanted)
             .map(drop)

@@ -11,20 +11,18 @@ use std::time::Duration;
 
 use model::{AccountId, Sha256};
 use sandbox::Names;
+use sandbox::Program;
 use sandbox::beneath::{Directory, TreeBounds};
-use sandbox::launch::Program;
 use sandbox::run::{RunFailure, RunNetwork, RunView, WorkDirectory};
 
 use crate::install::{StagingDirectory, blocking};
+use crate::layout::CODE;
 use crate::package::{self, PackageError, PackageStore};
 use crate::tool::{RunningTool, ToolSandbox};
 use crate::{Interpreter, Worker, python};
 
-/// Paths of the code and of the compiled files inside.
-const CODE: &str = "/var/user";
+/// Path of the compiled files inside.
 const COMPILED: &str = "/home/qcloud";
-/// First Python version that can write compiled files to another directory.
-const VERSION_MIN: (u8, u8) = (3, 8);
 const TIMEOUT: Duration = Duration::from_secs(120);
 /// Memory of the compiler in addition to the files, bytes.
 const COMPILER_BYTES: u64 = 128 << 20;
@@ -49,10 +47,9 @@ impl Worker {
         tree: &Sha256,
         interpreter: &Interpreter,
     ) -> Result<Option<CompileNeeds>, PackageError> {
-        let model::Runtime::Python { major, minor } = interpreter.runtime else {
-            return Ok(None);
-        };
-        if (major, minor) < VERSION_MIN {
+        let (major, minor) = interpreter.runtime.version();
+        let since = interpreter.runtime.description().bytecode_since;
+        if since.is_none_or(|since| (major, minor) < since) {
             return Ok(None);
         }
         let (path, tag) = (store.tree(tree), format!(".cpython-{major}{minor}.pyc"));

@@ -1,56 +1,24 @@
 //! The processes of an instance: running, frozen, or ended.
 
 use std::borrow::Borrow;
-use std::fs::DirBuilder;
 use std::net::Ipv4Addr;
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::os::unix::fs::DirBuilderExt;
-use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::path::Path;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use sandbox::Pidfd;
-use sandbox::cgroup::{CgroupSlot, CgroupTree};
+use sandbox::cgroup::CgroupSlot;
 use sandbox::guest::ExitStatus;
-use sandbox::network::Network;
 use sandbox::zygote::Zygote;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::{oneshot, watch};
 use tracing::{debug, warn};
 
-use crate::disks::{DiskLease, Disks};
+use crate::disks::DiskLease;
+use crate::host_resources::HostResources;
 use crate::identity::InstanceIdentity;
-use crate::users::Users;
-
-/// Host resources that the instances of a worker share.
-#[derive(Debug)]
-pub(crate) struct HostResources {
-    /// `None` with `--isolation=process`.
-    pub(crate) tree: Option<CgroupTree>,
-    pub(crate) users: Users,
-    /// `None` if functions have only loopback.
-    pub(crate) network: Option<Network>,
-    /// `None` if temporary files are kept in memory.
-    pub(crate) disks: Option<Disks>,
-    /// Set at shutdown.
-    pub(crate) closed: AtomicBool,
-    /// The same flag, to wait for.
-    pub(crate) stopping: watch::Sender<bool>,
-}
-
-impl HostResources {
-    pub(crate) fn is_closed(&self) -> bool {
-        self.closed.load(Ordering::Relaxed)
-    }
-
-    /// Waits for the shutdown.
-    pub(crate) async fn closing(&self) {
-        let mut stopping = self.stopping.subscribe();
-        // The sender lives as long as `self`.
-        let _ = stopping.wait_for(|stopping| *stopping).await;
-    }
-}
+use crate::work_directory::WorkDirectory;
 
 /// How an instance ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -263,33 +231,6 @@ impl Drop for Process {
             tree.release(slot);
         }
         self.resources.users.release(self.user);
-    }
-}
-
-/// A work directory of one instance, removed on drop.
-#[derive(Debug)]
-pub(crate) struct WorkDirectory(pub(crate) PathBuf);
-
-impl WorkDirectory {
-    /// Creates a directory `name` below `parent`.
-    pub(crate) fn make(parent: &Path, name: &str) -> std::io::Result<Self> {
-        let path = parent.join(name);
-        DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(&path)?;
-        Ok(Self(path))
-    }
-}
-
-impl Drop for WorkDirectory {
-    fn drop(&mut self) {
-        let removed = std::fs::remove_dir_all(&self.0);
-        if let Err(error) = removed
-            && error.kind() != std::io::ErrorKind::NotFound
-        {
-            warn!(%error, path = %self.0.display(), "failed to remove temporary files of an instance");
-        }
     }
 }
 

@@ -4,27 +4,23 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
-use sandbox::launch::{Program, ZygoteSpec};
+use sandbox::Program;
+use sandbox::launch::ZygoteSpec;
 use sandbox::{Bind, Names, RootSpec};
 use tokio::process::Command;
 use tracing::warn;
 
 use crate::Interpreter;
-use crate::assignment::{LOCALE, PATH};
+use crate::layout::{LOCALE, PATH, RUNTIME};
 
 /// The shim that an interpreter runs.
 pub(crate) const SHIM: &str = include_str!("../../../runtimes/python/shim.py");
 /// A `sitecustomize` module that points certifi to the sandbox's CA certificates.
 pub(crate) const SITE: &str = include_str!("../../../runtimes/python/site/sitecustomize.py");
-/// Its directory, beside the shim.
-pub(crate) const SITE_DIRECTORY: &str = "site";
 /// The function that each new process loads as a warm-up run.
 pub(crate) const WARM_UP: &str = include_str!("../../../runtimes/python/warmup.py");
 /// The sandbox's shared library.
 pub(crate) const LIBRARY: &[u8] = include_bytes!(env!("VIRGA_GUEST_LIBRARY"));
-
-/// Directory of shim and library inside.
-pub(crate) const RUNTIME: &str = "/var/runtime/virga";
 
 /// Returns the root for some interpreters: system directories, interpreter prefixes outside of `/usr`, and `extra`.
 pub(crate) fn root(
@@ -41,7 +37,7 @@ pub(crate) fn root(
             binds.push(read_only(prefix, prefix));
         }
         // The paths that SCF documents. With several versions, the newest wins.
-        for link in interpreter.runtime_paths() {
+        for link in interpreter.runtime.paths() {
             links.insert(PathBuf::from(link), prefix.clone());
         }
     }

@@ -5,6 +5,7 @@
 //! finds none goes before replacements and makes the pool grow for a while.
 
 use std::collections::VecDeque;
+use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
@@ -13,7 +14,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use sandbox::InitRequest;
-use sandbox::cgroup::Limits;
+use sandbox::cgroup::{CgroupSlot, Limits};
 use sandbox::guest::{Confinement, ForkRequest};
 use sandbox::launch::ZygoteSpec;
 use sandbox::zygote::{GuestEnds, Zygote};
@@ -22,8 +23,10 @@ use tracing::{info, warn};
 
 use crate::Error;
 use crate::exit_statuses::ExitStatuses;
+use crate::host_resources::HostResources;
 use crate::identity::{IdentityPool, InstanceIdentity};
-use crate::process::{self, HostResources, Process, WorkDirectory};
+use crate::process::{self, Process};
+use crate::work_directory::WorkDirectory;
 
 /// Largest factor by which the pool grows over its configured size.
 const GROWTH_FACTOR_MAX: usize = 4;
@@ -239,6 +242,16 @@ impl ActiveZygote {
     }
 }
 
+/// The surroundings of an instance: namespaces of its own, or a directory of the host.
+struct Surroundings {
+    /// Request for its sandbox init, if it has namespaces.
+    init: Option<InitRequest>,
+    /// User id of its own.
+    user: Option<u32>,
+    work_directory: Option<WorkDirectory>,
+    confinement: Confinement,
+}
+
 /// Why a sandbox could not be made.
 enum MakeError {
     /// A local fault, for example no free descriptor. The zygote is unaffected.
@@ -379,45 +392,19 @@ impl PoolThread {
         let user = identity.user();
         let local = |error: sandbox::Error| MakeError::Local(error.into());
         let io = |step| move |e| MakeError::Local(Error::io(step)(e));
-        let mut slot = match &self.resources.tree {
-            Some(tree) => Some(tree.acquire(Some(self.settings.account)).map_err(local)?),
-            None => None,
-        };
-        let mut cgroups = Vec::new();
-        if let Some(slot) = &mut slot {
-            slot.set(&initial_limits(self.settings.processes))
-                .map_err(local)?;
-            slot.begin();
-            cgroups = slot.attach_files().map_err(local)?;
-        }
+        let (slot, cgroups) = self.acquire_slot().map_err(local)?.unzip();
         let (socket, guest_socket) = UnixStream::pair().map_err(io("make an instance's socket"))?;
         let (log, guest_log) =
             sandbox::close_on_exec_pipe().map_err(io("make an instance's log"))?;
         let hostname = format!("scf-{user}");
-        let (space, own, work_directory, confinement) = match &self.settings.sandbox_kind {
-            SandboxKind::Namespaces => {
-                let space = InitRequest {
-                    uid: user,
-                    hostname: hostname.clone(),
-                    tmp_bytes: self.settings.tmp_bytes,
-                    tmp_inodes: self.settings.tmp_inodes,
-                };
-                (Some(space), Some(user), None, Confinement::Namespaces)
-            }
-            SandboxKind::Host {
-                readable,
-                work_directories,
-            } => {
-                let work_directory = WorkDirectory::make(work_directories, &hostname);
-                let work_directory =
-                    work_directory.map_err(io("make a directory for temporary files"))?;
-                let confinement = Confinement::Landlock {
-                    readable: readable.clone(),
-                    writable: work_directory.0.clone(),
-                };
-                (None, None, Some(work_directory), confinement)
-            }
-        };
+        let Surroundings {
+            init,
+            user: own,
+            work_directory,
+            confinement,
+        } = self
+            .surroundings(user, &hostname)
+            .map_err(io("make a directory for temporary files"))?;
         let zygote_failed = |e: sandbox::Error| MakeError::Zygote(e.into());
         let active_zygote = self.active_zygote().map_err(zygote_failed)?;
         active_zygote.forks += 1;
@@ -434,17 +421,12 @@ impl PoolThread {
         let ends = GuestEnds {
             socket: guest_socket.as_fd(),
             log: guest_log.as_fd(),
-            cgroups: cgroups.iter().map(AsFd::as_fd).collect(),
+            cgroups: cgroups.iter().flatten().map(AsFd::as_fd).collect(),
         };
-        let cell = match &space {
-            Some(space) => Some(
-                zygote
-                    .make_init(space, identity.network().map(AsFd::as_fd))
-                    .map_err(zygote_failed)?,
-            ),
-            None => None,
-        };
-        let pidfd = zygote.fork(&request, cell, &ends).map_err(zygote_failed)?;
+        let network = identity.network().map(AsFd::as_fd);
+        let init = init.map(|request| zygote.make_init(&request, network));
+        let init = init.transpose().map_err(zygote_failed)?;
+        let pidfd = zygote.fork(&request, init, &ends).map_err(zygote_failed)?;
         let process = Process::adopt(
             pidfd,
             (zygote, alive),
@@ -468,6 +450,52 @@ impl PoolThread {
                 .as_ref()
                 .map(|root| root.staging.clone()),
             is_copy: self.settings.zygote.program.is_some(),
+        })
+    }
+
+    /// Acquires a slot with the limits of a pre-warmed sandbox, and the files by which a process enters it. `None` without
+    /// control groups.
+    fn acquire_slot(&self) -> Result<Option<(CgroupSlot, Vec<File>)>, sandbox::Error> {
+        let Some(tree) = &self.resources.tree else {
+            return Ok(None);
+        };
+        let mut slot = tree.acquire(Some(self.settings.account))?;
+        slot.set(&initial_limits(self.settings.processes))?;
+        slot.begin();
+        let files = slot.attach_files()?;
+        Ok(Some((slot, files)))
+    }
+
+    /// Prepares the surroundings of an instance.
+    fn surroundings(&self, user: u32, hostname: &str) -> std::io::Result<Surroundings> {
+        Ok(match &self.settings.sandbox_kind {
+            SandboxKind::Namespaces => Surroundings {
+                init: Some(InitRequest {
+                    uid: user,
+                    hostname: hostname.to_owned(),
+                    tmp_bytes: self.settings.tmp_bytes,
+                    tmp_inodes: self.settings.tmp_inodes,
+                }),
+                user: Some(user),
+                work_directory: None,
+                confinement: Confinement::Namespaces,
+            },
+            SandboxKind::Host {
+                readable,
+                work_directories,
+            } => {
+                let work_directory = WorkDirectory::make(work_directories, hostname)?;
+                let confinement = Confinement::Landlock {
+                    readable: readable.clone(),
+                    writable: work_directory.0.clone(),
+                };
+                Surroundings {
+                    init: None,
+                    user: None,
+                    work_directory: Some(work_directory),
+                    confinement,
+                }
+            }
         })
     }
 

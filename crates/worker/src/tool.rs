@@ -16,8 +16,8 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::process::{Child, ChildStdin, Command};
 use tracing::warn;
 
+use crate::host_resources::HostResources;
 use crate::identity::InstanceIdentity;
-use crate::process::HostResources;
 use crate::{Error, Worker};
 
 /// Bytes that are kept of the end of a tool's output, where it reports its result.

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use model::{AccountId, FunctionKind, Runtime};
+use model::{AccountId, FunctionKind, Runtime, Start};
 use sandbox::cgroup::CgroupTree;
 use sandbox::launch::ZygoteSpec;
 use sandbox::network::Network;
@@ -15,16 +15,17 @@ use tokio::sync::watch;
 use tracing::warn;
 
 use crate::disks::{DiskSettings, Disks};
+use crate::host_resources::HostResources;
 use crate::identity::{IdentityPool, InstanceIdentity};
 use crate::instance::{InstanceLimits, StartError};
 use crate::private_trees::PrivateTrees;
-use crate::process::HostResources;
 use crate::sandbox_pool::{PoolSettings, SandboxKind, SandboxPool, ZygoteRenewal};
 use crate::start::{has_libraries, is_read_at_start};
 use crate::users::Users;
 use crate::warden;
 use crate::{
-    Credentials, Error, Instance, InstanceSpec, Interpreter, Interpreters, Started, python, runner,
+    Credentials, Error, Instance, InstanceSpec, Interpreter, Interpreters, Started, layout, python,
+    runner,
 };
 
 /// Configuration of a worker.
@@ -91,13 +92,11 @@ impl ZygoteKey {
         interpreter: &Interpreter,
         variables: impl IntoIterator<Item = &'a str>,
     ) -> Self {
-        match (kind, interpreter.runtime) {
-            (FunctionKind::Event, python @ Runtime::Python { .. })
-                if !variables.into_iter().any(is_read_at_start) =>
-            {
-                Self::Python(python)
-            }
-            _ => Self::Programs,
+        let copies = matches!(interpreter.runtime.description().start, Start::Copy { .. });
+        if kind == FunctionKind::Event && copies && !variables.into_iter().any(is_read_at_start) {
+            Self::Python(interpreter.runtime)
+        } else {
+            Self::Programs
         }
     }
 }
@@ -455,7 +454,7 @@ impl Worker {
             ZygoteKey::Programs => {
                 let all: Vec<_> = self.interpreters().all().map(AsRef::as_ref).collect();
                 let root = own.map(|(staging, names)| {
-                    let shims = python::read_only(&runtime, Path::new(python::RUNTIME));
+                    let shims = python::read_only(&runtime, Path::new(layout::RUNTIME));
                     let mut root = python::root(&all, staging, vec![shims], names);
                     // Scripts that name an interpreter which this host lacks find the one that serves it.
                     for (link, prefix) in self.interpreters().documented_paths() {
@@ -479,7 +478,7 @@ impl Worker {
             virga: self.config.virga.clone(),
             zygote,
             shims: if self.isolated() {
-                python::RUNTIME.into()
+                layout::RUNTIME.into()
             } else {
                 runtime
             },
@@ -516,10 +515,7 @@ fn work_directories(directory: &Path) -> PathBuf {
 }
 
 fn remove_work_directories(directory: &Path) -> std::io::Result<()> {
-    match std::fs::remove_dir_all(work_directories(directory)) {
-        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(e),
-        _ => Ok(()),
-    }
+    sandbox::remove_directory(&work_directories(directory))
 }
 
 /// Writes the runtime files that a root is built from: the shims, the library, and an empty directory to assemble it on.
@@ -533,7 +529,7 @@ fn write_runtime(directory: &Path) -> std::io::Result<()> {
     std::fs::create_dir_all(directory.join("root"))?;
     remove_work_directories(directory)?;
     std::fs::write(runtime.join("shim.py"), python::SHIM)?;
-    let site = runtime.join(python::SITE_DIRECTORY);
+    let site = runtime.join(layout::SITE_DIRECTORY);
     std::fs::create_dir(&site)?;
     std::fs::write(site.join("sitecustomize.py"), python::SITE)?;
     std::fs::write(runtime.join("warmup.py"), python::WARM_UP)?;

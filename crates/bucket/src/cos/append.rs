@@ -5,37 +5,37 @@ use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
 use s3s::Body;
 
 use crate::authorizer::Principal;
+use crate::core::Core;
 use crate::error::StoreError;
 use crate::error_response::ErrorResponse;
 use crate::names::ObjectKey;
-use crate::serve::{Inner, RequestHead};
+use crate::request_head::RequestHead;
 use crate::store::{Acl, Meta, Object, ObjectKind, Put, StorageClass};
 
 const NEXT: HeaderName = HeaderName::from_static("x-cos-next-append-position");
 
 /// Appends the body at the requested position. Source: COS's page "APPEND Object".
 pub(crate) async fn append(
-    inner: &Inner,
+    core: &Core,
     head: &RequestHead,
     parts: &Parts,
     principal: Option<&Principal>,
     body: Body,
 ) -> Result<Response<Body>, ErrorResponse> {
     check(&parts.headers)?;
-    let bucket = inner.bucket(head, principal)?;
+    let bucket = core.bucket(head, principal)?;
     let (_, key) = head.target();
     let key = ObjectKey::parse(&key).map_err(|why| invalid(&why.to_string()))?;
     let position = head.get("position").and_then(|text| text.parse().ok());
     let position =
         position.ok_or_else(|| invalid("position must be the object's length, in bytes"))?;
-    inner.authorize_write(principal, "AppendObject", &bucket, &key)?;
+    core.authorize_write(principal, "AppendObject", &bucket, &key)?;
     let length = parts.headers.get(header::CONTENT_LENGTH);
     let length = length.and_then(|length| length.to_str().ok()?.parse().ok());
-    inner
-        .store
+    core.store
         .check_capacity(length.unwrap_or_default())
         .map_err(refused)?;
-    let staged = inner.store.stage(body, &[]).await.map_err(refused)?;
+    let staged = core.store.stage(body, &[]).await.map_err(refused)?;
     if let Some(md5) = parts
         .headers
         .get("content-md5")
@@ -61,7 +61,7 @@ pub(crate) async fn append(
         ..Put::default()
     };
     let change = head.change(principal);
-    let appended = inner
+    let appended = core
         .store
         .append(&bucket, &key, position, staged, put, change)
         .await;

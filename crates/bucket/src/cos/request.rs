@@ -9,13 +9,11 @@ use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri};
 use s3s::{Body, S3ErrorCode};
 
-use super::signature;
+use super::signature::{self, TOKEN};
 use crate::error_response::ErrorResponse;
 use crate::host::Hosts;
-use crate::serve::RequestHead;
+use crate::request_head::RequestHead;
 
-/// Header or query parameter with the session token of temporary credentials.
-pub(crate) const TOKEN: &str = "x-cos-security-token";
 const COS_PREFIX: &str = "x-cos-";
 const S3_PREFIX: &str = "x-amz-";
 const FORBID_OVERWRITE: &str = "x-cos-forbid-overwrite";

@@ -7,11 +7,11 @@ use http::{HeaderValue, Response, StatusCode};
 use quick_xml::escape::escape;
 use s3s::{Body, S3ErrorCode};
 
-use super::request::TOKEN;
-use super::signature;
+use super::signature::{self, TOKEN};
 use crate::authorizer::{AccessRequest, Principal};
+use crate::core::Core;
 use crate::error_response::ErrorResponse;
-use crate::serve::{Inner, RequestHead};
+use crate::request_head::RequestHead;
 use crate::store::Bucket;
 
 /// Maximum buckets per page.
@@ -38,7 +38,7 @@ enum CreatedFilter {
 
 /// Lists the caller's buckets.
 pub(crate) fn list(
-    inner: &Inner,
+    core: &Core,
     head: &RequestHead,
     principal: Option<&Principal>,
 ) -> Result<Response<Body>, ErrorResponse> {
@@ -49,17 +49,17 @@ pub(crate) fn list(
         bucket: None,
         key: None,
     };
-    let allows = |principal: &&Principal| inner.authorizer.allows(principal, &access(principal));
+    let allows = |principal: &&Principal| core.authorizer.allows(principal, &access(principal));
     let Some(principal) = principal.filter(allows) else {
         return Err(S3ErrorCode::AccessDenied.into());
     };
-    let region = inner.authorizer.region();
-    let mut buckets: Vec<_> = inner.store.buckets(principal.app_id);
+    let region = core.authorizer.region();
+    let mut buckets: Vec<_> = core.store.buckets(principal.app_id);
     buckets.retain(|bucket| filter.matches(bucket, &region));
     buckets.sort_by(|a, b| a.name.as_str().cmp(b.name.as_str()));
     let more = buckets.len() > filter.limit;
     buckets.truncate(filter.limit);
-    let owner = inner.authorizer.owner(principal.app_id);
+    let owner = core.authorizer.owner(principal.app_id);
     let owner = escape(owner.as_str());
     let mut text = format!(
         "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<ListAllMyBucketsResult><Owner><ID>{owner}</ID><DisplayName>{owner}</DisplayName></Owner>\

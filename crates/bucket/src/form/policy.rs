@@ -5,8 +5,8 @@ use base64::engine::general_purpose::STANDARD;
 use http::StatusCode;
 use s3s::post_policy::{PostPolicy, PostPolicyCondition};
 
-use super::{Fields, Signer};
-use crate::cos::request::TOKEN;
+use super::fields::{Fields, Signer};
+use crate::cos::signature::TOKEN;
 use crate::error_response::ErrorResponse;
 
 /// Fields that a policy need not name.
@@ -123,9 +123,10 @@ mod tests {
 
     use serde_json::json;
 
+    use seeded::Random;
+
     use super::*;
     use crate::authorizer::Principal;
-    use crate::rng::TestRng;
 
     fn signer() -> Signer {
         let identity: Arc<dyn Any + Send + Sync> = Arc::new(());
@@ -153,7 +154,7 @@ mod tests {
     ];
 
     /// Returns a form and a policy that names all its fields.
-    fn form(rng: &mut TestRng) -> (Fields, serde_json::Value) {
+    fn form(rng: &mut Random) -> (Fields, serde_json::Value) {
         let mut fields = Fields::new();
         let mut conditions = vec![
             json!({"bucket": "b-1"}),
@@ -164,7 +165,7 @@ mod tests {
                 continue;
             }
             let value = rng.text(8, "abc $\"\\{}é/");
-            conditions.push(match rng.below(3) {
+            conditions.push(match rng.index(3) {
                 0 => json!({name: value}),
                 1 => json!(["eq", format!("${name}"), value]),
                 _ => json!(["starts-with", format!("${name}"), ""]),
@@ -180,7 +181,7 @@ mod tests {
     fn policy_admits_only_matching_forms() {
         let signer = signer();
         for seed in 1..2000 {
-            let mut rng = TestRng::new(seed);
+            let mut rng = Random::new(seed);
             let (fields, policy) = form(&mut rng);
             let fields = with_policy(&fields, &policy.to_string());
             let check = |fields: &Fields, key: &str| check(Some("b-1"), &signer, fields, key);
@@ -201,7 +202,7 @@ mod tests {
     fn mutated_policies_grant_nothing() {
         let signer = signer();
         for seed in 1..5000 {
-            let mut rng = TestRng::new(seed);
+            let mut rng = Random::new(seed);
             let (fields, policy) = form(&mut rng);
             let text = policy.to_string();
             let changed = rng.mutated(text.as_bytes());

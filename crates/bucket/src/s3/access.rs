@@ -13,7 +13,7 @@ use super::context::{Context, denied};
 use super::convert::version;
 use super::errors::to_s3_error;
 use super::guard;
-use super::{S3Handler, XML};
+use super::handler::{S3Handler, XML};
 use crate::authorizer::AccessRequest;
 use crate::names::VersionId;
 use crate::store::{Acl, Bucket, Get, Object};

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use s3s::dto::*;
 use s3s::{S3, S3Request, S3Response, S3Result};
 
-use super::S3Handler;
+use super::handler::S3Handler;
 
 /// Implements the trait of `s3s`. The operations are methods of the handler, grouped by subject.
 pub(super) struct Api(pub(super) Arc<S3Handler>);

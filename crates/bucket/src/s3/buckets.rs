@@ -4,9 +4,11 @@ use s3s::dto::*;
 use s3s::{S3Request, S3Response, S3Result, s3_error};
 
 use super::context::{Context, Dialect};
-use super::convert::{acl, shown_tags, tag_set, tags, timestamp};
+use super::convert::{acl, shown_tags, tag_set, tags};
+use super::dates::timestamp;
+use super::document;
 use super::errors::to_s3_error;
-use super::{S3Handler, document};
+use super::handler::S3Handler;
 use crate::cos::response::GROUPS;
 use crate::store::{Acl, Bucket as StoredBucket, CorsRule, Versioning};
 

@@ -343,8 +343,9 @@ where
 mod tests {
     use futures_util::TryStreamExt;
 
+    use seeded::Random;
+
     use super::*;
-    use crate::rng::TestRng;
 
     const AUTHORIZATION: &str = "AWS4-HMAC-SHA256 Credential=AKIAIOSFODNN7EXAMPLE/20130524/us-east-1/s3/aws4_request, \
          SignedHeaders=content-encoding;host, Signature=4f232c4386841ef735655705268965c44a0e4690baa4adea153f7db9fa80a0a9";
@@ -439,8 +440,8 @@ mod tests {
     #[tokio::test]
     async fn chunked_body_is_read_the_same_for_any_fragmentation() {
         for seed in 1..300 {
-            let mut rng = TestRng::new(seed);
-            let chunks: Vec<_> = (0..rng.below(4))
+            let mut rng = Random::new(seed);
+            let chunks: Vec<_> = (0..rng.index(4))
                 .map(|_| [rng.bytes(3000), vec![b'x']].concat())
                 .collect();
             let chunks: Vec<_> = chunks.iter().map(Vec::as_slice).collect();
@@ -451,7 +452,7 @@ mod tests {
                 &[]
             };
             let body = chunked(&chunks, trailers, signed);
-            let most = 1 + rng.below(500);
+            let most = 1 + rng.index(500);
             let expected = chunks.concat();
             let (read, trailer) =
                 read(rng.pieces(&body, most), signed, expected.len() as u64).await;
@@ -467,7 +468,7 @@ mod tests {
         let content = [&b"rain"[..], b"and snow"];
         let whole = chunked(&content, &trailers, true);
         for seed in 1..5000 {
-            let mut rng = TestRng::new(seed);
+            let mut rng = Random::new(seed);
             let changed = rng.mutated(&whole);
             let (read, _) = read(rng.pieces(&changed, 64), true, 12).await;
             // The case of hex digits and header names, and white space, are not signed and change nothing.

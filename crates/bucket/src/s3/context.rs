@@ -5,8 +5,8 @@ use std::sync::Arc;
 use http::Extensions;
 use s3s::{S3Error, S3Request, S3Result, s3_error};
 
-use super::S3Handler;
 use super::errors::to_s3_error;
+use super::handler::S3Handler;
 use crate::authorizer::{AccessRequest, ConnectionPolicy, Principal, Unrestricted};
 use crate::cos;
 use crate::names::{BucketName, ObjectKey};

@@ -1,40 +1,16 @@
 //! Conversions between the types of `s3s` and those of the store.
 
-use std::time::{Duration, UNIX_EPOCH};
-
 use http::HeaderMap;
-use s3s::dto::{self, ETag, ETagCondition, StreamingBlob, Timestamp, TimestampFormat};
+use s3s::dto::{self, ETag, ETagCondition, StreamingBlob, Timestamp};
 use s3s::{S3Request, S3Result, s3_error};
 
+use super::dates::{http_date, seconds, timestamp};
 use super::errors::to_s3_error;
 use crate::names::VersionId;
 use crate::store::{
     Acl, ByteRange, ChecksumKind, Checksums, Object, PutConditions, ReadConditions, Restore,
     StorageClass, Tags,
 };
-
-pub(super) fn timestamp(ms: u64) -> Timestamp {
-    Timestamp::from(UNIX_EPOCH + Duration::from_millis(ms))
-}
-
-/// Returns seconds since 1970.
-pub(super) fn seconds(at: &Timestamp) -> Option<i64> {
-    let mut text = Vec::new();
-    at.format(TimestampFormat::EpochSeconds, &mut text).ok()?;
-    let text = String::from_utf8(text).ok()?;
-    text.split('.').next()?.parse().ok()
-}
-
-/// Formats an HTTP date.
-pub(super) fn http_date(at: &Timestamp) -> Option<String> {
-    let mut text = Vec::new();
-    at.format(TimestampFormat::HttpDate, &mut text).ok()?;
-    String::from_utf8(text).ok()
-}
-
-pub(super) fn from_http_date(text: &str) -> Option<Timestamp> {
-    Timestamp::parse(TimestampFormat::HttpDate, text).ok()
-}
 
 pub(super) fn etag(object: &Object) -> Option<ETag> {
     Some(ETag::Strong(object.etag.clone()))
@@ -338,4 +314,14 @@ pub(super) fn part_number(number: Option<i32>) -> S3Result<Option<u32>> {
             "partNumber is {number}; it may be 1 to 10000"
         )))),
     }
+}
+
+/// Returns the name of a checksum's coverage.
+pub(super) fn type_name(full_object: bool) -> dto::ChecksumType {
+    let name = if full_object {
+        "FULL_OBJECT"
+    } else {
+        "COMPOSITE"
+    };
+    name.to_owned().into()
 }

@@ -10,8 +10,8 @@ use hyper::body::Frame;
 use s3s::xml::{Deserialize, Deserializer};
 use s3s::{Body, S3Result, dto, s3_error};
 
-use super::XML;
 use super::convert::tag_set;
+use super::handler::XML;
 use crate::store::Tags;
 
 /// A copy of the document for a second parse.

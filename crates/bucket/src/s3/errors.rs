@@ -5,10 +5,11 @@ use s3s::dto::{Timestamp, TimestampFormat};
 use s3s::{S3Error, S3ErrorCode};
 use tracing::{error, warn};
 
-use super::convert::timestamp;
+use super::dates::timestamp;
 use crate::error::StoreError;
 
 /// Converts a store error to the client's error.
+#[expect(clippy::too_many_lines, reason = "one arm for each error")]
 pub(crate) fn to_s3_error(why: StoreError) -> S3Error {
     let message = why.to_string();
     let mut headers = HeaderMap::new();

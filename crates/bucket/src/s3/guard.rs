@@ -167,8 +167,9 @@ pub(super) fn check_owner(
 mod tests {
     use http::Request;
 
+    use seeded::Random;
+
     use super::*;
-    use crate::rng::TestRng;
 
     fn said(operation: &str, method: Method, uri: &str, headers: &[(&str, &str)]) -> String {
         let request = headers
@@ -305,13 +306,13 @@ mod tests {
     #[test]
     fn mutated_conditions_are_applied_or_rejected() {
         for seed in 1..5000 {
-            let mut rng = TestRng::new(seed);
+            let mut rng = Random::new(seed);
             let name = [
                 "if-match",
                 "if-none-match",
                 "x-amz-if-match-size",
                 "x-amz-copy-source-if-match",
-            ][rng.below(4)];
+            ][rng.index(4)];
             let name = rng.mutated_text(name);
             let value = rng.mutated(b"\"0123456789abcdef\"");
             let mut request = Request::put("/b/k?versionId=1");

@@ -6,7 +6,7 @@ use http::uri::PathAndQuery;
 use http::{Extensions, HeaderValue, Method, Uri};
 use s3s::dto::Range;
 
-use super::convert::from_http_date;
+use super::dates::from_http_date;
 
 /// `Expires` as sent, which need not be a date.
 #[derive(Clone)]
@@ -81,8 +81,9 @@ pub(super) fn expires(extensions: &Extensions) -> Option<String> {
 mod tests {
     use http::Request;
 
+    use seeded::Random;
+
     use super::*;
-    use crate::rng::TestRng;
 
     #[test]
     fn unreadable_optional_headers_are_stored_or_ignored() {
@@ -105,7 +106,7 @@ mod tests {
     fn remaining_ranges_and_conditions_are_readable() {
         const DATE: &str = "Wed, 21 Oct 2037 07:28:00 GMT";
         for seed in 1..5000 {
-            let mut rng = TestRng::new(seed);
+            let mut rng = Random::new(seed);
             let uri = rng.mutated_text("/b/k?response-expires=never&versionId=1&a=%20");
             let Ok(uri) = uri.parse::<Uri>() else {
                 continue;
@@ -114,7 +115,7 @@ mod tests {
             parts.uri = uri;
             let writes = rng.one_in(3);
             parts.method = if writes { Method::PUT } else { Method::GET };
-            let range = ["bytes=0-9", "bytes=-5", "bytes=7-", "bytes=0-1,4-5"][rng.below(4)];
+            let range = ["bytes=0-9", "bytes=-5", "bytes=7-", "bytes=0-1,4-5"][rng.index(4)];
             let rows = [
                 (RANGE, range),
                 (IF_MODIFIED_SINCE, DATE),

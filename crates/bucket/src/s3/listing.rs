@@ -6,12 +6,12 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use s3s::dto::*;
 use s3s::{S3Request, S3Response, S3Result, s3_error};
 
-use super::S3Handler;
 use super::buckets::shown;
 use super::context::Context;
-use super::convert::{etag, kind_name, timestamp, version};
+use super::convert::{etag, kind_name, type_name, version};
+use super::dates::timestamp;
 use super::errors::to_s3_error;
-use super::multipart::type_name;
+use super::handler::S3Handler;
 use crate::store::{ListQuery, ListedObject, UploadQuery, VersionQuery};
 
 type Answer<T> = S3Result<S3Response<T>>;

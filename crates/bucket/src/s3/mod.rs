@@ -10,14 +10,18 @@ mod buckets;
 mod chunked;
 mod context;
 mod convert;
+mod crc;
+mod dates;
 mod deferred_body;
 mod document;
 mod errors;
 mod guard;
+mod handler;
 mod lenient;
 mod listing;
 mod multipart;
 mod objects;
+mod properties;
 mod verified;
 
 use std::fmt;
@@ -36,25 +40,16 @@ pub(crate) use self::convert::acl as canned;
 pub(crate) use self::errors::to_s3_error;
 
 use self::access::{Keys, TOKEN};
+use self::handler::{S3Handler, XML};
 use crate::authorizer::{Authorizer, Principal};
 use crate::host::Hosts;
 use crate::store::Store;
-
-/// Maximum size of a request's XML document, enough for 1,000 keys to delete or 10,000 parts.
-const XML: usize = 4 << 20;
 
 /// S3's service. Clones share it.
 #[derive(Clone)]
 pub struct Service {
     verifying: S3Service,
     acting: S3Service,
-}
-
-/// Implements the operations.
-#[derive(Debug)]
-struct S3Handler {
-    store: Store,
-    authorizer: Arc<dyn Authorizer>,
 }
 
 /// Creates S3's service over a store.

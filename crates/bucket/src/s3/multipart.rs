@@ -3,15 +3,16 @@
 use s3s::dto::*;
 use s3s::{S3Request, S3Response, S3Result, s3_error};
 
-use super::S3Handler;
 use super::buckets::requested_acl;
 use super::convert::{
     acl, announced, checksum_type, class, condition, conditions, etag, kind, kind_name, meta,
-    part_number, put_conditions, put_sums, tags, timestamp,
+    part_number, put_conditions, put_sums, tags, type_name,
 };
+use super::crc::{CRC64, digest, with_crc};
+use super::dates::timestamp;
 use super::errors::to_s3_error;
+use super::handler::S3Handler;
 use super::listing::limit;
-use super::objects::with_crc;
 use crate::store::{self, ByteRange, ChecksumKind, Checksums, Get, Put, PutConditions, UploadSpec};
 
 type Answer<T> = S3Result<S3Response<T>>;
@@ -80,7 +81,7 @@ impl S3Handler {
             .stage_body(&mut request, |input| input.body.take())
             .await?;
         if let Some(md5) = &request.input.content_md5 {
-            staged.check_md5(md5).map_err(super::objects::digest)?;
+            staged.check_md5(md5).map_err(digest)?;
         }
         let part = self
             .store
@@ -93,9 +94,7 @@ impl S3Handler {
         };
         put_sums!(output, part.sums);
         let mut response = S3Response::new(output);
-        response
-            .headers
-            .insert(super::objects::CRC64, part.crc64.into());
+        response.headers.insert(CRC64, part.crc64.into());
         Ok(response)
     }
 
@@ -322,15 +321,6 @@ fn completed(part: CompletedPart) -> S3Result<store::CompletedPart> {
 
 fn number(number: i32) -> S3Result<u32> {
     Ok(part_number(Some(number))?.unwrap_or_default())
-}
-
-pub(super) fn type_name(full_object: bool) -> ChecksumType {
-    let name = if full_object {
-        "FULL_OBJECT"
-    } else {
-        "COMPOSITE"
-    };
-    name.to_owned().into()
 }
 
 /// Returns whether the checksum covers the whole object. Checksums that cannot be combined are composite.

@@ -14,7 +14,8 @@ use s3s::{Body, S3Error, S3ErrorCode, S3Request, S3Response, S3Result, StdError,
 
 use super::access::token;
 use super::context::Context;
-use super::{S3Handler, deferred_body, document, lenient};
+use super::handler::S3Handler;
+use super::{deferred_body, document, lenient};
 
 /// Passes verified requests on to the acting service.
 pub(super) struct AfterVerification {

@@ -268,8 +268,9 @@ fn invalid(message: &str) -> ErrorResponse {
 mod tests {
     use http::Request;
 
+    use seeded::Random;
+
     use super::*;
-    use crate::rng::TestRng;
 
     /// Example key from S3's page.
     const SECRET: &str = "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY";
@@ -352,7 +353,7 @@ mod tests {
             uri.path() == good.path() && given == words
         };
         for seed in 1..10_000 {
-            let mut rng = TestRng::new(seed);
+            let mut rng = Random::new(seed);
             let text = rng.mutated_text(GOOD);
             let Ok(uri) = text.parse::<Uri>() else {
                 continue;

@@ -27,10 +27,10 @@ use rusqlite::Connection;
 use tokio::runtime::Handle;
 use tracing::{info, warn};
 
+use super::cache::IndexCache;
 use super::reader::Readers;
 use super::record::BlobId;
 use super::reserve::DiskReserve;
-use super::writer::IndexCache;
 use crate::error::StoreError;
 
 /// Bytes per read from a file.

@@ -6,8 +6,12 @@
 mod append;
 mod blobs;
 mod buckets;
+mod cache;
+mod complete;
 mod copy;
+mod delete;
 mod list;
+mod list_pin;
 mod multipart;
 mod notice_quota;
 mod objects;
@@ -20,6 +24,7 @@ mod record;
 mod reserve;
 mod restore;
 mod schema;
+mod settings;
 mod stage;
 mod tags;
 mod writer;
@@ -35,10 +40,12 @@ use tokio::sync::{Notify, mpsc, watch};
 
 pub use self::append::Appended;
 pub use self::blobs::Backend;
+pub use self::complete::CompletedPart;
 pub use self::copy::{CopyMeta, SourceObject};
+pub use self::delete::{DeleteConditions, DeleteTarget, Deleted};
 pub use self::list::{ListQuery, ListedObject, Listing, UploadQuery, VersionQuery};
-pub use self::multipart::{CompletedPart, Part, PartPage, StoredPart, Upload, UploadSpec};
-pub use self::objects::{DeleteConditions, DeleteTarget, Deleted, Put, PutConditions};
+pub use self::multipart::{Part, PartPage, StoredPart, Upload, UploadSpec};
+pub use self::objects::{Put, PutConditions};
 pub use self::outbox::Outbox;
 pub use self::purge::AccountContents;
 pub use self::read::{ByteRange, Content, Get, GetOutput, ReadConditions};
@@ -46,49 +53,18 @@ pub use self::record::{
     Acl, Bucket, Checksums, CorsRule, Meta, Object, ObjectKind, Restore, StorageClass, Tags,
     Versioning,
 };
+pub use self::settings::Settings;
 pub use self::stage::{ChecksumKind, Staged};
 
 use self::blobs::Blobs;
+use self::cache::IndexCache;
 use self::notice_quota::NoticeCounts;
 use self::reader::Readers;
 use self::reserve::DiskReserve;
-use self::writer::{Command, IndexCache, Txn, Writer};
+use self::writer::{Command, Txn, Writer};
 use crate::error::StoreError;
 use crate::names::BucketName;
 use crate::notice::ChangeObserver;
-
-/// Limits of the store.
-#[derive(Clone, Debug)]
-pub struct Settings {
-    /// Maximum size of all objects and the index, in bytes.
-    pub budget_bytes: u64,
-    /// Maximum number of buckets per account.
-    pub buckets_per_account: usize,
-    /// Maximum size of a request body.
-    pub body_bytes: u64,
-    /// Maximum number of incomplete uploads per bucket.
-    pub uploads_per_bucket: u64,
-    /// Capacity of the outbox. An account may have as many pending notices as it leaves free.
-    pub notices: u64,
-    /// Pending notices that every account may have, even if the outbox is full.
-    pub guaranteed_notices: u64,
-    /// Simulated duration of a restore from an archive.
-    pub restore_after: Duration,
-}
-
-impl Default for Settings {
-    fn default() -> Self {
-        Self {
-            budget_bytes: 100 << 30,
-            buckets_per_account: 200,
-            body_bytes: 5 << 30,
-            uploads_per_bucket: 10_000,
-            notices: 200_000,
-            guaranteed_notices: 256,
-            restore_after: Duration::from_secs(1),
-        }
-    }
-}
 
 /// Origin of a change.
 #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -160,7 +136,8 @@ impl Store {
         let reserve = Arc::new(DiskReserve::open_beside(path.clone()));
         let kept = (settings.budget_bytes, reserve.clone());
         let blobs = Blobs::open(backend, name, kept, cache.clone())?;
-        let ceiling = cache.load(&connection, &blobs)?;
+        let ceiling = cache.load(&connection)?;
+        blobs.add_used(blob_bytes(&connection)?);
         let notices = waiting_notices(&connection)?;
         cache
             .notices
@@ -293,27 +270,10 @@ impl Store {
     }
 }
 
-impl IndexCache {
-    /// Loads the cache from the index. Returns the first unused number.
-    fn load(&self, sql: &rusqlite::Connection, blobs: &Blobs) -> Result<u64, StoreError> {
-        use std::sync::atomic::Ordering;
-        let number = |query: &str| sql.query_row(query, [], |row| row.get::<_, i64>(0));
-        let mut all = sql.prepare("SELECT id, record FROM bucket")?;
-        let rows = all.query_map([], |row| Ok((row.get(0)?, row.get::<_, Vec<u8>>(1)?)))?;
-        let mut buckets = self
-            .buckets
-            .write()
-            .unwrap_or_else(std::sync::PoisonError::into_inner);
-        for row in rows {
-            let (id, record) = row?;
-            let bucket: Bucket = record::decode(&record)?;
-            buckets.insert(bucket.name.clone(), (id, Arc::new(bucket)));
-        }
-        self.index_bytes
-            .store(writer::index_bytes(sql)?, Ordering::Relaxed);
-        blobs.add_used(number("SELECT COALESCE(SUM(size), 0) FROM blob")? as u64);
-        Ok(number("SELECT ceiling FROM counter")? as u64)
-    }
+/// Returns the bytes of all blobs.
+fn blob_bytes(sql: &rusqlite::Connection) -> Result<u64, StoreError> {
+    let sum = "SELECT COALESCE(SUM(size), 0) FROM blob";
+    Ok(sql.query_row(sum, [], |row| row.get::<_, i64>(0))? as u64)
 }
 
 /// Counts the pending notices of each account.

@@ -9,7 +9,6 @@ use std::time::Duration;
 use rusqlite::{Connection, params};
 use tracing::warn;
 
-use super::blobs::Blobs;
 use super::writer::{Effect, Txn};
 use super::{Inner, Store, read};
 use crate::error::StoreError;
@@ -18,27 +17,6 @@ use crate::error::StoreError;
 const BATCH: usize = 64;
 /// Delay before a failed removal is retried.
 const RETRY_DELAY: Duration = Duration::from_secs(5);
-
-/// Keeps a list of pieces while a reader uses it.
-#[derive(Debug)]
-pub(super) struct PieceListPin {
-    blobs: Arc<Blobs>,
-    table: u64,
-}
-
-impl PieceListPin {
-    /// Pins a list. Call it inside `Blobs::with_pins`.
-    pub(super) fn new(blobs: Arc<Blobs>, table: u64) -> Self {
-        blobs.pin_list(table);
-        Self { blobs, table }
-    }
-}
-
-impl Drop for PieceListPin {
-    fn drop(&mut self) {
-        self.blobs.unpin_list(self.table);
-    }
-}
 
 impl Store {
     /// Starts the background removal of orphaned lists.

@@ -10,7 +10,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 
 use super::Store;
 use super::blobs::{Blobs, PinnedBlob};
-use super::orphans::PieceListPin;
+use super::list_pin::PieceListPin;
 use super::reader::Readers;
 use super::record::{self, Object, Piece, PieceLocation, Pieces};
 use super::writer::now_ms;

@@ -4,19 +4,19 @@
 //! own savepoint: a failed one is rolled back alone. Effects outside the index (blobs to keep or remove, cache
 //! updates) are collected and applied after the commit.
 
-use std::collections::{HashMap, HashSet};
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use rusqlite::{Connection, Transaction, TransactionBehavior};
-use tokio::sync::{Notify, mpsc, oneshot, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tracing::error;
 
-use super::Settings;
 use super::blobs::{BlobUpload, Blobs};
+use super::cache::{IndexCache, index_bytes};
 use super::notice_quota::NoticeCounts;
 use super::record::{BlobId, Bucket};
+use super::settings::Settings;
 use crate::error::StoreError;
 use crate::names::BucketName;
 use crate::notice::ChangeObserver;
@@ -37,43 +37,6 @@ pub(super) enum Command {
 
 type Job = Box<dyn FnOnce(&mut Txn<'_>) -> Answer + Send>;
 type Answer = Box<dyn FnOnce(Result<(), StoreError>) + Send>;
-type BucketMap = HashMap<BucketName, (i64, Arc<Bucket>)>;
-
-/// In-memory copy of index data, as of the last commit.
-#[derive(Debug, Default)]
-pub(super) struct IndexCache {
-    pub(super) buckets: RwLock<BucketMap>,
-    /// Closed accounts, whose buckets are hidden.
-    pub(super) closed: RwLock<HashSet<u64>>,
-    /// Bytes in use in the index file.
-    pub(super) index_bytes: AtomicU64,
-    pub(super) notices: AtomicU64,
-    /// Signals a new notice.
-    pub(super) notices_changed: watch::Sender<()>,
-    /// Signals orphaned lists of pieces, or that one lost its last reader.
-    pub(super) orphaned: Notify,
-    /// Signals the start of a restore from an archive.
-    pub(super) restoring: Notify,
-}
-
-impl IndexCache {
-    pub(super) fn bucket(&self, name: &BucketName) -> Option<(i64, Arc<Bucket>)> {
-        if self.is_closed(name.app_id()) {
-            return None;
-        }
-        let buckets = self.buckets.read().unwrap_or_else(PoisonError::into_inner);
-        buckets.get(name).cloned()
-    }
-}
-
-impl IndexCache {
-    /// Returns whether an account is closed and its buckets are hidden.
-    pub(super) fn is_closed(&self, app_id: u64) -> bool {
-        let closed = self.closed.read().unwrap_or_else(PoisonError::into_inner);
-        !closed.is_empty() && closed.contains(&app_id)
-    }
-}
-
 /// A side effect of a write outside the index.
 #[derive(Debug)]
 pub(super) enum Effect {
@@ -278,17 +241,6 @@ fn forget(effects: Vec<Effect>) {
             upload.forget();
         }
     }
-}
-
-/// Returns the bytes in use in the index file.
-pub(super) fn index_bytes(connection: &Connection) -> rusqlite::Result<u64> {
-    let number = |sql: &str| {
-        connection
-            .prepare_cached(sql)?
-            .query_row([], |row| row.get::<_, i64>(0))
-    };
-    let pages = number("PRAGMA page_count")? - number("PRAGMA freelist_count")?;
-    Ok(pages as u64 * number("PRAGMA page_size")? as u64)
 }
 
 pub(super) fn now_ms() -> u64 {

@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use model::{AccountId, BucketName, Function, TriggerName};
 
-use super::{Catalog, Error, Stored};
+use crate::error::Error;
+use crate::stored::Stored;
+use crate::table::Catalog;
 
 /// An existing trigger that overlaps a new one.
 #[derive(Clone, Debug, PartialEq, Eq)]

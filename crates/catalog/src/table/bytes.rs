@@ -4,41 +4,15 @@
 //! before encryption, and are maintained as records change. A write that would exceed the quota is rejected; a write that
 //! does not grow the records never is.
 
-use std::collections::HashMap;
 use std::sync::PoisonError;
 
 use model::AccountId;
 
-use super::{Catalog, Error};
+use crate::error::Error;
+use crate::table::Catalog;
 
 /// Tables under the quota: tenants control the size of their records. The other tables have few, small records.
 const COUNTED_TABLES: &[&str] = &["function", "namespace", "layer", "domain", "role"];
-
-/// Sizes of all records, and their sum per account.
-#[derive(Debug, Default)]
-pub(crate) struct Sizes {
-    records: HashMap<String, u64>,
-    accounts: HashMap<AccountId, u64>,
-}
-
-impl Sizes {
-    /// Updates the size of a record; `None` removes it.
-    pub(crate) fn update(&mut self, account: AccountId, key: &str, bytes: Option<u64>) {
-        let old = match bytes {
-            Some(bytes) => self.records.insert(key.to_owned(), bytes),
-            None => self.records.remove(key),
-        };
-        let sum = self.accounts.entry(account).or_default();
-        *sum = sum.saturating_sub(old.unwrap_or(0)) + bytes.unwrap_or(0);
-        if *sum == 0 {
-            self.accounts.remove(&account);
-        }
-    }
-
-    fn of(&self, account: AccountId) -> u64 {
-        self.accounts.get(&account).copied().unwrap_or(0)
-    }
-}
 
 /// Bytes reserved for a write in progress. Released on drop: after the view contains the write, or after it failed.
 pub(crate) struct ByteReservation<'a> {
@@ -73,7 +47,7 @@ impl Catalog {
         let reserved = &self.inner.reserved_bytes;
         let mut reserved = reserved.lock().unwrap_or_else(PoisonError::into_inner);
         let (used, old) = self.read(|view| {
-            let old = view.sizes.records.get(key).copied();
+            let old = view.sizes.record(key);
             (view.sizes.of(account), old.unwrap_or(0))
         });
         let more = bytes.saturating_sub(old);

@@ -4,8 +4,10 @@ use std::sync::Arc;
 
 use model::{AccountId, Domain, DomainName, Function, Limits, TriggerName};
 
-use super::{Catalog, Error, Stored};
+use crate::error::Error;
 use crate::kv::Precondition;
+use crate::stored::Stored;
+use crate::table::Catalog;
 
 impl Catalog {
     /// Finds the domain of a host name in lower case.

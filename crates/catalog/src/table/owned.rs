@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use model::{AccountId, Domain, Function, Key, Layer, NamespaceRecord, Role};
 
-use super::{Catalog, Stored};
+use crate::stored::Stored;
+use crate::table::Catalog;
 
 /// The resources of an account.
 #[derive(Clone, Debug, Default)]
@@ -82,8 +83,8 @@ impl Catalog {
         &self,
         account: AccountId,
         namespace: &model::Namespace,
-    ) -> Result<(), super::Error> {
-        let key = super::namespace_key(account, namespace);
+    ) -> Result<(), crate::Error> {
+        let key = super::namespaces::namespace_key(account, namespace);
         self.delete(&key, crate::kv::Precondition::Any).await
     }
 
@@ -95,8 +96,8 @@ impl Catalog {
         &self,
         account: AccountId,
         layer: &model::LayerName,
-    ) -> Result<(), super::Error> {
-        let key = super::layer_key(account, layer);
+    ) -> Result<(), crate::Error> {
+        let key = super::layers::layer_key(account, layer);
         self.delete(&key, crate::kv::Precondition::Any).await
     }
 }

@@ -2,8 +2,10 @@
 
 use model::{AccountId, AccountSettings, Function, FunctionKey, Limits};
 
-use super::{Catalog, Error, Stored, settings_key};
+use crate::error::Error;
 use crate::kv::Precondition;
+use crate::stored::Stored;
+use crate::table::Catalog;
 use crate::view::View;
 
 impl Catalog {
@@ -101,4 +103,9 @@ fn committed<'a>(
     let counts = move |key: &FunctionKey| key.account == account && Some(key) != except;
     let functions = view.functions.iter().filter(move |(key, _)| counts(key));
     functions.map(|(_, stored)| stored.value.committed_mb())
+}
+
+/// Returns the key of an account's settings.
+pub(crate) fn settings_key(account: AccountId) -> String {
+    format!("settings/{account}")
 }

@@ -2,7 +2,7 @@
 
 use thiserror::Error;
 
-use super::{Cron, Days, Weekdays, YEAR_MAX, YEAR_MIN, Years};
+use super::expression::{Cron, Days, Weekdays, YEAR_MAX, YEAR_MIN, Years};
 
 /// A parse error: the field, the value and the allowed values.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]

@@ -4,8 +4,9 @@
 
 use std::cmp::Reverse;
 
+use super::Machine;
 use super::start_queue::AccountPosition;
-use super::{BlockedStart, Machine};
+use super::starts::BlockedStart;
 use crate::capacity::Capacity;
 use crate::pool::{Pool, State};
 use crate::rule::Rule;
@@ -192,7 +193,6 @@ impl Machine {
     /// with. A provisioned instance is handed over only while its account still holds more afterwards.
     pub(super) fn account_starves(&self, now: Time, own: &Pool) -> bool {
         let account = own.spec.account;
-        let held = self.capacity.held_mb(account);
         let starves = |id: PoolId| {
             let Some(pool) = self.pools.get(&id) else {
                 return false;
@@ -206,18 +206,7 @@ impl Machine {
             };
             waited && gives && pool.needs_start(&self.config) && lacks()
         };
-        let mut at = None;
-        while let Some(position) = self
-            .start_queue
-            .next(at)
-            .filter(|other| other.held_mb < held)
-        {
-            at = Some(position);
-            if position.account != account && self.start_queue.of(position.account).any(starves) {
-                return self.rules().in_force(Rule::AccountsYield);
-            }
-        }
-        false
+        self.smaller_account_waits(account, starves) && self.rules().in_force(Rule::AccountsYield)
     }
 
     /// Returns whether the account of `own` would hold no less than the other after handing one instance over.
@@ -225,6 +214,23 @@ impl Machine {
         let held = self.capacity.held_mb(own.spec.account);
         let after = self.capacity.held_mb(other.account) + other.memory_mb;
         own.spec.account != other.account && held >= after + own.spec.memory_mb
+    }
+
+    /// Returns whether an account that holds less than this one has a pending start for which `test` holds.
+    fn smaller_account_waits(&self, account: AccountId, test: impl Fn(PoolId) -> bool) -> bool {
+        let held = self.capacity.held_mb(account);
+        let mut at = None;
+        while let Some(position) = self
+            .start_queue
+            .next(at)
+            .filter(|other| other.held_mb < held)
+        {
+            at = Some(position);
+            if position.account != account && self.start_queue.of(position.account).any(&test) {
+                return true;
+            }
+        }
+        false
     }
 
     /// Returns whether a smaller account has a start pending that needs, or may get, memory of the node.
@@ -236,19 +242,8 @@ impl Machine {
             let exceeded = || self.capacity.exceeded_after_stops(&self.config, &pool.spec);
             pool.needs_start(&self.config) && matches!(exceeded(), None | Some(Limit::Node))
         };
-        let held = self.capacity.held_mb(account);
-        let mut at = None;
-        while let Some(position) = self
-            .start_queue
-            .next(at)
-            .filter(|other| other.held_mb < held)
-        {
-            at = Some(position);
-            if position.account != account && self.start_queue.of(position.account).any(wants) {
-                return self.rules().in_force(Rule::ProvisionedComesAfter);
-            }
-        }
-        false
+        self.smaller_account_waits(account, wants)
+            && self.rules().in_force(Rule::ProvisionedComesAfter)
     }
 
     /// Returns whether a pool must hand its instance over to restore the headroom: the headroom is in use, and the

@@ -1,7 +1,8 @@
 //! Provisioned instances: each pool keeps at least its minimum warm, ahead of need.
 
+use super::Machine;
 use super::fair::PROVISIONED_TURN;
-use super::{BlockedStart, Machine};
+use super::starts::BlockedStart;
 use crate::capacity::Capacity;
 use crate::pool::Pool;
 use crate::timer::MachineTimer;

@@ -11,25 +11,11 @@ use dispatch::events::{
     Disposition, FunctionQueueId, FunctionQueues, QueueEffect, QueueInput, QueueLimits,
     QueuePosition,
 };
+use seeded::Random;
 
 const SEEDS: u64 = 10_000;
 const STEPS: u32 = 300;
 const LANES: u64 = 3;
-
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, n: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0 % n.max(1)
-    }
-
-    fn one_in(&mut self, n: u64) -> bool {
-        self.below(n) == 0
-    }
-}
 
 /// State of an event in the simulation.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -75,7 +61,7 @@ struct World {
 
 impl World {
     fn new(seed: u64) -> Self {
-        let mut random = Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
+        let mut random = Random::new(seed);
         let pacing = QueueLimits {
             window: 1 + random.below(8) as usize,
             waiting: 1 + random.below(4) as u32,

@@ -10,6 +10,7 @@ use dispatch::TimerId;
 use dispatch::cron::{Cron, WeekdayZero};
 use dispatch::schedule::{MissedRuns, Schedule, ScheduleConfig, TimerRun};
 use jiff::tz::TimeZone;
+use seeded::Random;
 
 const SEEDS: u64 = 100;
 const STEPS: u64 = 2000;
@@ -24,22 +25,6 @@ const CRONS: &[&str] = &[
     "0 30 1,2 * * * *",
     "0 0 0 1 1 * 2020",
 ];
-
-/// Xorshift, reproducible by seed.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, n: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0 % n
-    }
-
-    fn one_in(&mut self, n: u64) -> bool {
-        self.below(n) == 0
-    }
-}
 
 /// A timer as in the catalog.
 #[derive(Clone)]
@@ -74,7 +59,7 @@ struct World {
 
 impl World {
     fn new(seed: u64) -> Self {
-        let mut random = Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
+        let mut random = Random::new(seed);
         for _ in 0..8 {
             random.below(2);
         }

@@ -6,6 +6,7 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
+use super::file::{open, unnamed_file};
 use crate::{Result, Step, user};
 
 /// Size of a block, which is also the size of a page.
@@ -32,8 +33,8 @@ impl DiskTemplate {
             let why = "a file system on a disk is root's alone to mount";
             return Err(io::Error::other(why)).step("make a disk");
         }
-        let image = super::open(directory)
-            .and_then(|directory| super::unnamed_file(&directory))
+        let image = open(directory)
+            .and_then(|directory| unnamed_file(&directory))
             .step("make a disk's file")?;
         // An inode has 256 bytes, and a block's bitmap covers 32,768 blocks.
         let length = bytes + bytes / 256 + inodes * 256 + 4 * METADATA_BYTES;

@@ -9,6 +9,7 @@
 //! * a list, or the names in a free-form document, in items;
 //! * a top-level field with all its content: the bytes of names and texts, and 8 bytes per other value.
 
+mod place;
 mod read;
 
 use std::collections::HashMap;

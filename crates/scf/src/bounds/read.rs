@@ -4,20 +4,19 @@
 //! was read to its end.
 
 use std::borrow::Cow;
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::fmt;
 
+use serde::de;
 use serde::de::value::StrDeserializer;
 use serde::de::{
-    self, DeserializeSeed, Deserializer, EnumAccess, IgnoredAny, IntoDeserializer, MapAccess,
-    SeqAccess, Visitor,
+    DeserializeSeed, Deserializer, EnumAccess, IgnoredAny, IntoDeserializer, MapAccess, SeqAccess,
+    Visitor,
 };
 
-use super::{Bound, Bounds};
+use super::Bounds;
+use super::place::{OTHER, Path, Place, Reading, Sum};
 use crate::Error;
-
-/// Size counted for a value that is not a text (bytes).
-const OTHER: u64 = 8;
 
 /// Deserializes a value within bounds.
 ///
@@ -50,179 +49,6 @@ pub(crate) enum Failed<E> {
     Bound(Error),
     /// The wrapped deserializer failed.
     Read(E),
-}
-
-struct Reading<'b> {
-    bounds: &'b Bounds,
-    /// Error of the first value that exceeds its bound.
-    refusal: RefCell<Option<Error>>,
-}
-
-/// The path to a value: a linked list whose nodes live on the stack of the deserializing functions.
-#[derive(Clone, Copy)]
-enum Path<'p> {
-    Root,
-    Field(&'p Path<'p>, &'p str),
-    Item(&'p Path<'p>, usize),
-}
-
-impl Path<'_> {
-    /// Formats the path without list indexes, as in [`Bounds`].
-    fn name(&self) -> String {
-        match self {
-            Path::Root => String::new(),
-            Path::Item(list, _) => list.name(),
-            Path::Field(Path::Root, name) => (*name).to_owned(),
-            Path::Field(parent, name) => format!("{}.{name}", parent.name()),
-        }
-    }
-
-    fn depth(&self) -> u64 {
-        match self {
-            Path::Root => 0,
-            Path::Item(parent, _) | Path::Field(parent, _) => parent.depth() + 1,
-        }
-    }
-}
-
-impl fmt::Display for Path<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // A name in a free-form document can be as long as the request.
-        let short = |name: &str| -> String { name.chars().take(60).collect() };
-        match self {
-            Path::Root => f.write_str("the request"),
-            Path::Item(list, index) => write!(f, "{list}[{index}]"),
-            Path::Field(Path::Root, name) => f.write_str(&short(name)),
-            Path::Field(parent, name) => write!(f, "{parent}.{}", short(name)),
-        }
-    }
-}
-
-/// The measured size of a top-level field with all its content.
-struct Sum {
-    bytes: Cell<u64>,
-    /// Maximum nesting depth.
-    levels: Cell<u64>,
-    is_document: Cell<bool>,
-    /// Bounds that apply. None until the field turns out to be a list or an object, since a single text has its own bound.
-    bound: Cell<Option<Held>>,
-}
-
-/// The bounds on size and nesting depth of a field.
-#[derive(Clone, Copy)]
-struct Held {
-    bytes: Bound,
-    levels: Bound,
-}
-
-impl Sum {
-    fn new() -> Self {
-        Self {
-            bytes: Cell::new(0),
-            levels: Cell::new(0),
-            is_document: Cell::new(false),
-            bound: Cell::new(None),
-        }
-    }
-
-    fn add(&self, bytes: u64) {
-        self.bytes.set(self.bytes.get().saturating_add(bytes));
-    }
-
-    fn deepen(&self, level: u64) {
-        self.levels.set(self.levels.get().max(level));
-    }
-
-    /// Whether further values are only measured, then discarded.
-    fn is_over(&self) -> bool {
-        self.bound.get().is_some_and(|held| {
-            self.bytes.get() > held.bytes.most || self.levels.get() > held.levels.most
-        })
-    }
-}
-
-/// The position of a value.
-#[derive(Clone, Copy)]
-struct Place<'p> {
-    reading: &'p Reading<'p>,
-    path: Path<'p>,
-    sum: Option<&'p Sum>,
-}
-
-impl<'p> Place<'p> {
-    fn refuse(&self, bound: &Bound, given: u64) {
-        let mut refusal = self.reading.refusal.borrow_mut();
-        refusal.get_or_insert_with(|| bound.refuse(&self.path, given));
-    }
-
-    /// Checks a text against its bound.
-    fn keeps(&self, text: &str) -> bool {
-        let length = text.len() as u64;
-        if let Some(sum) = self.sum {
-            sum.add(length);
-        }
-        let bounds = self.reading.bounds;
-        if length <= bounds.text_floor {
-            return true;
-        }
-        let bound = bounds.of_text(&self.path.name());
-        let given = bound.measure(text);
-        if given > bound.most {
-            self.refuse(&bound, given);
-        }
-        given <= bound.most
-    }
-
-    /// Counts a list or an object.
-    fn enter(&self) {
-        let Some(sum) = self.sum else { return };
-        if let Path::Field(Path::Root, name) = self.path {
-            let bounds = self.reading.bounds;
-            sum.bound.set(Some(Held {
-                bytes: bounds.of_whole(name, sum.is_document.get()),
-                levels: bounds.of_levels(name),
-            }));
-        }
-        sum.add(OTHER);
-        sum.deepen(self.path.depth());
-    }
-
-    fn other(&self) {
-        if let Some(sum) = self.sum {
-            sum.add(OTHER);
-        }
-    }
-
-    fn is_over(&self) -> bool {
-        self.sum.is_some_and(Sum::is_over)
-    }
-
-    fn is_document(&self) -> bool {
-        self.sum.is_some_and(|sum| sum.is_document.get())
-    }
-
-    /// Rejects a top-level field that exceeds its bounds, after it was read.
-    fn leave(&self, sum: &Sum) {
-        let Some(Held { bytes, levels }) = sum.bound.get() else {
-            return;
-        };
-        if sum.levels.get() > levels.most {
-            self.refuse(&levels, sum.levels.get());
-        }
-        if sum.bytes.get() > bytes.most {
-            self.refuse(&bytes, sum.bytes.get());
-        }
-    }
-
-    /// Returns the bound that a list of this length exceeds.
-    fn exceeds(&self, items: u64) -> Option<Bound> {
-        let bounds = self.reading.bounds;
-        if items <= bounds.items_floor {
-            return None;
-        }
-        let bound = bounds.of_list(&self.path.name());
-        (items > bound.most).then_some(bound)
-    }
 }
 
 struct Bounded<'p, D> {

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::functions::{Filter, Tag};
+use super::shared::{Filter, Tag};
 
 /// Request of `CreateCustomDomain`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]

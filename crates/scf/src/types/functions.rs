@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::layers::LayerVersionInfo;
+use super::shared::{Code, Filter, Tag};
 
 /// Request of `CopyFunction`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -365,42 +366,6 @@ pub struct UpdateFunctionConfigurationRequest {
     pub trace_enable: Option<String>,
 }
 
-/// The source of a function's code.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "PascalCase")]
-pub struct Code {
-    /// `CosBucketName`.
-    pub cos_bucket_name: Option<String>,
-    /// `CosObjectName`.
-    pub cos_object_name: Option<String>,
-    /// `ZipFile`.
-    pub zip_file: Option<String>,
-    /// `CosBucketRegion`.
-    pub cos_bucket_region: Option<String>,
-    /// `DemoId`.
-    pub demo_id: Option<String>,
-    /// `TempCosObjectName`.
-    pub temp_cos_object_name: Option<String>,
-    /// `GitUrl`.
-    pub git_url: Option<String>,
-    /// `GitUserName`.
-    pub git_user_name: Option<String>,
-    /// `GitPassword`.
-    pub git_password: Option<String>,
-    /// `GitPasswordSecret`.
-    pub git_password_secret: Option<String>,
-    /// `GitBranch`.
-    pub git_branch: Option<String>,
-    /// `GitDirectory`.
-    pub git_directory: Option<String>,
-    /// `GitCommitId`.
-    pub git_commit_id: Option<String>,
-    /// `GitUserNameSecret`.
-    pub git_user_name_secret: Option<String>,
-    /// `ImageConfig`.
-    pub image_config: Option<Value>,
-}
-
 /// Environment variables.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
@@ -417,26 +382,6 @@ pub struct Variable {
     pub key: String,
     /// `Value`.
     pub value: String,
-}
-
-/// A tag.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "PascalCase")]
-pub struct Tag {
-    /// `Key`.
-    pub key: String,
-    /// `Value`.
-    pub value: String,
-}
-
-/// A filter of a list request.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "PascalCase")]
-pub struct Filter {
-    /// `Name`.
-    pub name: String,
-    /// `Values`.
-    pub values: Vec<String>,
 }
 
 /// The reason for a function's state.

@@ -2,9 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::functions::Code;
-
-use super::functions::Tag;
+use super::shared::{Code, Tag};
 
 /// Request of `PublishLayerVersion`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]

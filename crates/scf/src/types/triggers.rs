@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::functions::Filter;
+use super::shared::Filter;
 
 /// Request of `CreateTrigger`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]

@@ -55,6 +55,7 @@ enum AccountCommand {
     },
 }
 
+#[expect(clippy::too_many_lines, reason = "one arm for each command")]
 pub(super) fn run(client: &Client, args: &AccountArgs, output: &Output) -> Result<(), Failure> {
     match &args.task {
         AccountCommand::Create { name, app_id, uin } => {

@@ -71,6 +71,7 @@ enum KeyCommand {
     },
 }
 
+#[expect(clippy::too_many_lines, reason = "one arm for each command")]
 pub(super) fn run(client: &Client, args: &KeyArgs, output: &Output) -> Result<(), Failure> {
     let account = args.account.clone();
     let update = |id: &str, change: UpdateKeyRequest, words: &str| {

@@ -38,6 +38,7 @@ const ROUTE: u64 = 4 << 10;
 const POLICY: u64 = 6144;
 
 /// Returns the limits of every field of every request.
+#[expect(clippy::too_many_lines, reason = "a table of bounds")]
 pub(crate) fn bounds(limits: &Limits) -> Bounds {
     let defaults = Defaults {
         code: error::code_of,

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use catalog::Stored;
 use model::{
-    Domain, DomainName, Firewall, FunctionKey, FunctionName, Invalid, PathPattern, Protocol,
-    Qualifier, Rewrite, Route,
+    Domain, DomainName, Firewall, FunctionKey, FunctionName, PathPattern, Protocol, Qualifier,
+    Rewrite, Route,
 };
 use scf::action::{
     CreateCustomDomain, DeleteCustomDomain, GetCustomDomain, ListCustomDomains, UpdateCustomDomain,
@@ -339,11 +339,8 @@ const EXACT_RULES: &str = "ExactRules";
 
 fn rewrite(rule: &t::PathRewriteRule) -> Result<Rewrite, Error> {
     let text = |field: &Option<String>| field.clone().unwrap_or_default();
-    let named = |error: Invalid| Invalid {
-        field: "PathRewrite",
-        ..error
-    };
-    let path = PathPattern::parse(&text(&rule.path)).map_err(|e| error::invalid(named(e)))?;
+    let path = PathPattern::parse(&text(&rule.path));
+    let path = path.map_err(|e| error::invalid_field("PathRewrite", e))?;
     let (kind, to) = (text(&rule.r#type), text(&rule.rewrite));
     let expected = if path.is_wildcard() {
         WILDCARD_RULES

@@ -1,6 +1,6 @@
 //! The mapping of internal errors to the API's codes.
 
-use model::Invalid;
+use model::{Field, Invalid};
 use scf::{Code, Error};
 use worker::PackageError;
 
@@ -8,11 +8,62 @@ use crate::invoke::IngestError;
 use crate::queue::QueueError;
 use crate::telemetry::LogStoreError;
 
+/// Maps a rejected value.
 pub(super) fn invalid(error: Invalid) -> Error {
-    Error::new(code_of(error.field), error.to_string())
+    let name = wire_name(error.field);
+    invalid_field(name, error)
 }
 
-/// Returns the error code for an invalid value of a field.
+/// Maps a rejected value of a field with another name than usual.
+pub(super) fn invalid_field(name: &str, error: Invalid) -> Error {
+    Error::new(code_of(name), refusal(name, &error))
+}
+
+/// Returns the message about a rejected value.
+pub(super) fn refusal(name: &str, error: &Invalid) -> String {
+    let Invalid { given, allowed, .. } = error;
+    format!("{name}: {given} is not allowed; {allowed}")
+}
+
+/// Returns SCF's name of a field.
+pub(super) fn wire_name(field: Field) -> &'static str {
+    match field {
+        Field::FunctionName => "FunctionName",
+        Field::Namespace => "Namespace",
+        Field::LayerName => "LayerName",
+        Field::Qualifier => "Qualifier",
+        Field::Version => "FunctionVersion",
+        Field::RequestId => "FunctionRequestId",
+        Field::Handler => "Handler",
+        Field::Runtime => "Runtime",
+        Field::Memory => "MemorySize",
+        Field::Timeout => "Timeout",
+        Field::InitTimeout => "InitTimeout",
+        Field::DeadLetter => "DeadLetterConfig",
+        Field::Retries => "RetryNum",
+        Field::EventAge => "MsgTTL",
+        Field::TriggerName => "TriggerName",
+        Field::TriggerKind => "Type",
+        Field::BucketName => "CosBucketName",
+        Field::ObjectEvent => "event",
+        Field::KeyPrefix => "Prefix",
+        Field::KeySuffix => "Suffix",
+        Field::ApiMethod => "requestConfig.method",
+        Field::ApiPath => "requestConfig.path",
+        Field::Stage => "release.environmentName",
+        Field::Domain => "Domain",
+        Field::Protocol => "Protocol",
+        Field::PathPattern => "PathMatch",
+        Field::RuleMethod => "Method",
+        Field::RuleExpression => "Expression",
+        Field::AccountName => "Name",
+        Field::SecretId => "SecretId",
+        Field::RoleName => "Role",
+        Field::Policy => "Policy",
+    }
+}
+
+/// Returns the error code for an invalid value of a field, by SCF's name.
 pub(super) fn code_of(field: &str) -> Code {
     match field {
         "FunctionName" => Code::InvalidFunctionName,

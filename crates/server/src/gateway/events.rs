@@ -3,7 +3,7 @@
 mod retries;
 
 use dispatch::Time;
-use model::{EventConfig, FunctionName, Invalid, RequestId};
+use model::{EventConfig, FunctionName, RequestId};
 use scf::action::{
     GetAsyncEventStatus, GetFunctionEventInvokeConfig, GetRequestStatus, ListAsyncEvents,
     TerminateAsyncEvent, UpdateFunctionEventInvokeConfig,
@@ -257,12 +257,7 @@ fn unknown(id: &str) -> Error {
 }
 
 fn request_id(text: &str) -> Result<RequestId, Error> {
-    RequestId::parse(text).map_err(|e| {
-        error::invalid(Invalid {
-            field: "InvokeRequestId",
-            ..e
-        })
-    })
+    RequestId::parse(text).map_err(|e| error::invalid_field("InvokeRequestId", e))
 }
 
 fn page(offset: Option<i64>, limit: Option<i64>) -> Result<(u32, u32), Error> {

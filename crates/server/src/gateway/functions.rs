@@ -1,5 +1,7 @@
 //! The actions on functions.
 
+mod copy;
+mod create;
 mod echo;
 mod fields;
 mod list;
@@ -8,141 +10,29 @@ mod role;
 pub(super) use fields::{description, tags};
 pub(super) use list::{descending, page, page_of};
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use catalog::Stored;
 use model::{
-    CodeRef, Function, FunctionConfig, FunctionId, FunctionKey, FunctionKind, FunctionName,
-    FunctionState, Handler, MemoryMb, PendingCode, Qualifier, Runtime, Seconds, Serving, Version,
-    WebConfig,
+    CodeRef, Function, FunctionConfig, FunctionKey, FunctionName, FunctionState, Handler, MemoryMb,
+    PendingCode, Qualifier, Runtime, Seconds, Serving, Version,
 };
 use scf::action::{
-    CopyFunction, CreateFunction, DeleteFunction, GetFunction, GetFunctionAddress,
-    UpdateFunctionCode, UpdateFunctionConfiguration,
+    DeleteFunction, GetFunction, GetFunctionAddress, UpdateFunctionCode,
+    UpdateFunctionConfiguration,
 };
-use scf::types as t;
-use scf::{Code, Error};
+use scf::{Code, Error, types as t};
 use serde_json::Value;
 
 use self::echo::Echo;
-use super::code::{self, StoredPackage, flag};
-use super::error::{self, unsupported};
+use super::code::{StoredPackage, flag};
+use super::error::unsupported;
 use super::invoke::namespace;
-use super::{Caller, Gateway, Serve, download, layers, show, triggers, versions};
+use super::{Caller, Gateway, Serve, code, download, error, layers, show, triggers, versions};
 use crate::clock;
 
-/// Source: SCF's default if a request has no runtime.
-const DEFAULT_RUNTIME: &str = "Python2.7";
-const DEFAULT_TIMEOUT_S: i64 = 3;
-const DEFAULT_INIT_TIMEOUT_S: i64 = 65;
 /// The stored choice whether dependencies are installed, for updates that do not specify it.
 const INSTALL_DEPENDENCY: &str = "InstallDependency";
-
-impl Serve for CreateFunction {
-    async fn serve(
-        gateway: &Gateway,
-        caller: Caller<'_>,
-        request: t::CreateFunctionRequest,
-    ) -> Result<t::Empty, Error> {
-        let key = key(caller, &request.function_name, request.namespace.as_deref())?;
-        check_type(&request)?;
-        let kind = match request.r#type.as_deref() {
-            Some("HTTP") => FunctionKind::Http,
-            _ => FunctionKind::Event,
-        };
-        let async_run = flag("AsyncRunEnable", request.async_run_enable.as_deref())?;
-        let runtime = request
-            .runtime
-            .as_deref()
-            .filter(|name| !name.is_empty())
-            .unwrap_or(DEFAULT_RUNTIME);
-        let runtime = runtime_of(gateway, runtime)?;
-        let limits = &gateway.limits;
-        let mut config = FunctionConfig {
-            description: fields::description(request.description.as_deref(), limits)?,
-            handler: handler(request.handler.as_deref())?.unwrap_or_default(),
-            memory: match request.memory_size {
-                Some(mb) => MemoryMb::parse(mb, limits).map_err(error::invalid)?,
-                None => MemoryMb::default(),
-            },
-            timeout: timeout(
-                request.timeout.unwrap_or(DEFAULT_TIMEOUT_S),
-                async_run,
-                limits,
-            )?,
-            init_timeout: Seconds::init_timeout(
-                request.init_timeout.unwrap_or(DEFAULT_INIT_TIMEOUT_S),
-                limits,
-            )
-            .map_err(error::invalid)?,
-            environment: fields::environment(request.environment.as_ref(), limits)?
-                .unwrap_or_default(),
-            public_net: fields::public_net(request.public_net_config.as_ref())?.unwrap_or(true),
-            layers: layers::given(gateway, caller, request.layers.as_deref(), runtime, &[])?
-                .unwrap_or_default(),
-            role: role::given(gateway, caller, request.role.as_deref())?.flatten(),
-            web: fields::web(
-                kind,
-                WebConfig::default(),
-                request.instance_concurrency_config.as_ref(),
-                request.protocol_type.as_deref(),
-                request.protocol_params.as_ref(),
-            )?,
-            dead_letter: fields::dead_letter(
-                gateway,
-                request.dead_letter_config.as_ref(),
-                &key.namespace,
-            )?
-            .flatten(),
-            echo: BTreeMap::new(),
-        };
-        Echo::of_create(&request)?.add_to(&mut config.echo);
-        let install = install_dependency(request.install_dependency.as_deref(), runtime)?;
-        let tags = fields::tags(request.tags.as_deref())?;
-        if gateway.catalog.function(&key).is_some() {
-            return Err(error::function(catalog::Error::Exists));
-        }
-        if !gateway.catalog.has_namespace(key.account, &key.namespace) {
-            return Err(error::function(catalog::Error::NoNamespace(key.namespace)));
-        }
-        let taken = code::store_package(gateway, caller, request.code).await?;
-        layers::check_size(gateway, Some(&taken.package), &config.layers).await?;
-        let now = clock::now_ms();
-        let mut function = Function {
-            id: FunctionId::from_random(random()),
-            key,
-            kind,
-            runtime,
-            config,
-            code: None,
-            pending: None,
-            state: FunctionState::Creating,
-            reasons: Vec::new(),
-            revision: 0,
-            added: now,
-            modified: now,
-            tags,
-            reserved_mb: None,
-            events: None,
-            async_run,
-            versions: BTreeMap::new(),
-            last_version: 0,
-            aliases: BTreeMap::new(),
-            triggers: Vec::new(),
-        };
-        set_code(&mut function, taken, install, None);
-        gateway
-            .catalog
-            .create_function(&function, limits)
-            .await
-            .map_err(error::function)?;
-        Ok(t::Empty {})
-    }
-}
-
-/// The name of the copy action in policies.
-const COPY: &str = <CopyFunction as scf::Action>::NAME;
 
 /// Returns the settings that instances are started with. A change replaces the instances.
 fn instance_settings(config: &FunctionConfig) -> impl PartialEq + '_ {
@@ -351,116 +241,6 @@ impl Serve for GetFunctionAddress {
     }
 }
 
-impl Serve for CopyFunction {
-    async fn serve(
-        gateway: &Gateway,
-        caller: Caller<'_>,
-        request: t::CopyFunctionRequest,
-    ) -> Result<t::Empty, Error> {
-        if let Some(region) = request
-            .target_region
-            .as_deref()
-            .filter(|region| !region.is_empty())
-            && region != gateway.region
-        {
-            let message = format!(
-                "TargetRegion: {region:?} is not allowed; {} is",
-                gateway.region
-            );
-            return Err(Error::new(Code::UnsupportedRegion, message));
-        }
-        let source = find(
-            gateway,
-            caller,
-            &request.function_name,
-            request.namespace.as_deref(),
-        )?;
-        let source = &source.value;
-        let code = source.code.clone().ok_or_else(|| {
-            Error::new(
-                Code::CopyFunctionFailed,
-                format!("function {} has no code to copy", source.key.name),
-            )
-        })?;
-        let target_namespace = request
-            .target_namespace
-            .as_deref()
-            .filter(|space| !space.is_empty())
-            .or(request.namespace.as_deref());
-        let target = key(caller, &request.new_function_name, target_namespace)?;
-        if target == source.key {
-            return Err(Error::new(
-                Code::FunctionNameInUse,
-                "NewFunctionName: it is the name of the source function; choose another",
-            ));
-        }
-        let limits = &gateway.limits;
-        let now = clock::now_ms();
-        let mut copy = match gateway.catalog.function(&target) {
-            Some(_) if request.r#override != Some(true) => {
-                return Err(error::function(catalog::Error::Exists));
-            }
-            Some(_) => {
-                let old = changeable(gateway, &target)?;
-                let mut copy = old.value.clone();
-                copy.runtime = source.runtime;
-                copy.code = Some(code);
-                copy.state = FunctionState::Active;
-                copy.reasons.clear();
-                copy.revision += 1;
-                if request.copy_configuration != Some(false) {
-                    gateway.check_copy(caller, COPY, &source.config)?;
-                    copy.config = source.config.clone();
-                }
-                describe(&mut copy, &request, limits)?;
-                copy.modified = now;
-                gateway
-                    .catalog
-                    .update_function(&old, &copy)
-                    .await
-                    .map_err(error::function)?;
-                return Ok(t::Empty {});
-            }
-            None => Function {
-                id: FunctionId::from_random(random()),
-                key: target,
-                state: FunctionState::Active,
-                pending: None,
-                revision: 1,
-                added: now,
-                modified: now,
-                reserved_mb: None,
-                versions: BTreeMap::new(),
-                last_version: 0,
-                aliases: BTreeMap::new(),
-                triggers: Vec::new(),
-                ..source.clone()
-            },
-        };
-        if request.copy_configuration == Some(false) {
-            copy.config = FunctionConfig {
-                description: String::new(),
-                memory: MemoryMb::default(),
-                environment: BTreeMap::new(),
-                public_net: true,
-                role: None,
-                layers: Vec::new(),
-                dead_letter: None,
-                echo: BTreeMap::new(),
-                ..copy.config
-            };
-        }
-        gateway.check_copy(caller, COPY, &copy.config)?;
-        describe(&mut copy, &request, limits)?;
-        gateway
-            .catalog
-            .create_function(&copy, limits)
-            .await
-            .map_err(error::function)?;
-        Ok(t::Empty {})
-    }
-}
-
 impl Serve for DeleteFunction {
     async fn serve(
         gateway: &Gateway,
@@ -582,17 +362,6 @@ fn publish_when_ready(gateway: &Gateway, function: &mut Function) -> Result<(), 
     versions::publish(gateway, function, description, clock::now_ms()).map(drop)
 }
 
-fn check_type(request: &t::CreateFunctionRequest) -> Result<(), Error> {
-    match request.r#type.as_deref() {
-        None | Some("" | "Event" | "HTTP") => {}
-        Some(other) => {
-            let message = format!("Type: {other:?} is not allowed; Event and HTTP are");
-            return Err(Error::new(Code::InvalidFunctionType, message));
-        }
-    }
-    Ok(())
-}
-
 /// Parses the timeout of a request. Asynchronous functions may run for a day.
 fn timeout(given: i64, async_run: bool, limits: &model::Limits) -> Result<Seconds, Error> {
     let checked = if async_run {
@@ -614,7 +383,7 @@ fn runtime_of(gateway: &Gateway, name: &str) -> Result<Runtime, Error> {
 /// Parses whether the package's dependencies are installed.
 fn install_dependency(given: Option<&str>, runtime: Runtime) -> Result<bool, Error> {
     let wanted = flag("InstallDependency", given)?;
-    if wanted && runtime == Runtime::Custom {
+    if wanted && runtime.description().packages.is_none() {
         return Err(unsupported(&format!(
             "InstallDependency: only dependencies of Python and Node.js are installed; put those of {runtime} into the package"
         )));
@@ -664,17 +433,6 @@ fn set_code(
     if let Some(handler) = handler {
         function.config.handler = handler;
     }
-}
-
-fn describe(
-    copy: &mut Function,
-    request: &t::CopyFunctionRequest,
-    limits: &model::Limits,
-) -> Result<(), Error> {
-    if request.description.is_some() {
-        copy.config.description = fields::description(request.description.as_deref(), limits)?;
-    }
-    Ok(())
 }
 
 pub(super) fn random() -> u64 {

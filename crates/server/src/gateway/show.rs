@@ -4,8 +4,8 @@ use std::io::Read;
 use std::path::Path;
 
 use model::{
-    Function, FunctionConfig, FunctionKind, FunctionState, InstanceConcurrency, RoleName, Runtime,
-    Serving, Version,
+    Function, FunctionConfig, FunctionKind, FunctionState, InstanceConcurrency, RoleName, Serving,
+    Version,
 };
 use sandbox::beneath::Directory;
 use scf::types::{Environment, FunctionSummary, GetFunctionResponse, StatusReason, Tag, Variable};
@@ -25,6 +25,7 @@ pub(super) fn kind(function: &Function) -> &'static str {
 }
 
 /// Returns a function as `GetFunction` shows it.
+#[expect(clippy::too_many_lines, reason = "one line for each field")]
 pub(super) fn function(
     gateway: &Gateway,
     serving: &Serving<'_>,
@@ -299,11 +300,9 @@ pub(super) async fn code(gateway: &Gateway, serving: &Serving<'_>) -> String {
         .as_str()
         .rsplit_once('.')
         .map_or("", |(file, _)| file);
-    let name = match serving.function.runtime {
-        _ if serving.function.kind == FunctionKind::Http => "scf_bootstrap".to_owned(),
-        Runtime::Python { .. } => format!("{file}.py"),
-        Runtime::Node { .. } => format!("{file}.js"),
-        Runtime::Custom => "bootstrap".to_owned(),
+    let name = match serving.function.kind {
+        FunctionKind::Http => "scf_bootstrap".to_owned(),
+        FunctionKind::Event => serving.function.runtime.source_file(file),
     };
     let read = tokio::task::spawn_blocking(move || read_inside(&tree, Path::new(&name)));
     read.await.ok().flatten().unwrap_or_default()

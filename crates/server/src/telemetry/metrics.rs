@@ -103,6 +103,7 @@ impl std::fmt::Debug for Metrics {
 }
 
 /// Installs the global recorder and describes all metrics. Call once per process.
+#[expect(clippy::too_many_lines, reason = "one line for each metric")]
 pub(crate) fn install() -> Result<(Metrics, PrometheusHandle), BuildError> {
     let handle = PrometheusBuilder::new()
         .set_buckets_for_metric(Matcher::Suffix("_seconds".into()), BUCKETS)?

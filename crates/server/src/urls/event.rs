@@ -74,48 +74,54 @@ pub(super) fn url_event(view: &RequestView<'_>) -> Vec<u8> {
     written(&document, length)
 }
 
+/// The event for an API of the API gateway.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct ApiDocument<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    body: Option<Cow<'a, str>>,
+    header_parameters: Empty,
+    headers: Headers<'a>,
+    http_method: &'a str,
+    is_base64_encoded: bool,
+    path: &'a str,
+    path_parameters: BTreeMap<&'a str, &'a str>,
+    query_string: BTreeMap<Cow<'a, str>, Values<'a>>,
+    query_string_parameters: Empty,
+    request_context: RequestContext<'a>,
+    stage_variables: StageVariables,
+}
+
+#[derive(Serialize)]
+struct Empty {}
+
+#[derive(Serialize)]
+struct StageVariables {
+    stage: &'static str,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct RequestContext<'a> {
+    http_method: &'static str,
+    identity: Identity<'a>,
+    path: &'a str,
+    request_id: &'a str,
+    service_id: &'a str,
+    source_ip: String,
+    stage: &'static str,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Identity<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    secret_id: Option<&'a str>,
+}
+
 /// Returns the event for an API of the API gateway. Header and query parameters stay empty: only APIs that are defined
 /// outside of triggers have them.
 pub(super) fn api_event(view: &RequestView<'_>, api_context: &ApiContext<'_>) -> Vec<u8> {
-    #[derive(Serialize)]
-    #[serde(rename_all = "camelCase")]
-    struct Document<'a> {
-        #[serde(skip_serializing_if = "Option::is_none")]
-        body: Option<Cow<'a, str>>,
-        header_parameters: Empty,
-        headers: Headers<'a>,
-        http_method: &'a str,
-        is_base64_encoded: bool,
-        path: &'a str,
-        path_parameters: BTreeMap<&'a str, &'a str>,
-        query_string: BTreeMap<Cow<'a, str>, Values<'a>>,
-        query_string_parameters: Empty,
-        request_context: Context<'a>,
-        stage_variables: Variables,
-    }
-    #[derive(Serialize)]
-    struct Empty {}
-    #[derive(Serialize)]
-    struct Variables {
-        stage: &'static str,
-    }
-    #[derive(Serialize)]
-    #[serde(rename_all = "camelCase")]
-    struct Context<'a> {
-        http_method: &'static str,
-        identity: Identity<'a>,
-        path: &'a str,
-        request_id: &'a str,
-        service_id: &'a str,
-        source_ip: String,
-        stage: &'static str,
-    }
-    #[derive(Serialize)]
-    #[serde(rename_all = "camelCase")]
-    struct Identity<'a> {
-        #[serde(skip_serializing_if = "Option::is_none")]
-        secret_id: Option<&'a str>,
-    }
     let api = &api_context.matched.api;
     let (body, encoded) = match api.base64 {
         true => (STANDARD.encode(view.body).into(), true),
@@ -134,7 +140,7 @@ pub(super) fn api_event(view: &RequestView<'_>, api_context: &ApiContext<'_>) ->
     }
     let parameters = api_context.matched.parameters.iter();
     let stage = api.stage.as_str();
-    let document = Document {
+    let document = ApiDocument {
         body: (!view.body.is_empty()).then_some(body),
         header_parameters: Empty {},
         headers: Headers {
@@ -150,7 +156,7 @@ pub(super) fn api_event(view: &RequestView<'_>, api_context: &ApiContext<'_>) ->
             .collect(),
         query_string: query(view.query),
         query_string_parameters: Empty {},
-        request_context: Context {
+        request_context: RequestContext {
             http_method: api.method.as_str(),
             identity: Identity {
                 secret_id: api_context.key,
@@ -161,7 +167,7 @@ pub(super) fn api_event(view: &RequestView<'_>, api_context: &ApiContext<'_>) ->
             source_ip: view.from.to_string(),
             stage,
         },
-        stage_variables: Variables { stage },
+        stage_variables: StageVariables { stage },
     };
     written(&document, length)
 }

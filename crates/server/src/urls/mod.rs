@@ -389,6 +389,10 @@ impl Urls {
         checked.map_err(unsigned)
     }
 
+    #[expect(
+        clippy::too_many_lines,
+        reason = "one request and its reply, step by step"
+    )]
     async fn run(
         self: &Arc<Self>,
         id: RequestId,

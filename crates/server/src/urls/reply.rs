@@ -201,6 +201,7 @@ mod tests {
     }
 
     #[tokio::test]
+    #[expect(clippy::too_many_lines, reason = "a table of cases")]
     async fn answer_is_a_body_or_an_integrated_reply() {
         let kind = |value: &str| ("content-type".to_owned(), value.to_owned());
         let both = |one: &str, other: &str| ("set-cookie".to_owned(), format!("{one}{other}"));

@@ -32,6 +32,10 @@ const BUFFER: usize = 16 << 10;
 
 impl Urls {
     /// Proxies a request to a function's server, and its reply back.
+    #[expect(
+        clippy::too_many_lines,
+        reason = "one request and its reply, step by step"
+    )]
     pub(super) async fn pass(
         self: &Arc<Self>,
         id: RequestId,

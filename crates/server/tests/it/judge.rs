@@ -15,7 +15,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use serde_json::json;
-use testkit::{Client, DeliveryLog, Options, Recorder, Server, eventually};
+use testkit::{Client, DeliveryLog, Options, Random, Recorder, Server, eventually};
 
 use crate::VIRGA;
 use crate::disk::Disk;
@@ -52,17 +52,6 @@ const FUNCTIONS: [(&str, u64, &str); 3] = [
 const CALLED: &str = "called";
 /// How far the clock jumps while virga runs, seconds; a signature is good for five minutes.
 const JUMP: i64 = 240;
-
-struct Dice(u64);
-
-impl Dice {
-    fn below(&mut self, n: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0 % n
-    }
-}
 
 fn setting(name: &str, usual: u64) -> u64 {
     std::env::var(name).map_or(usual, |text| text.parse().expect("a number"))
@@ -175,7 +164,7 @@ fn free_port() -> u16 {
 fn no_acknowledged_event_is_lost() {
     let kills = setting("VIRGA_JUDGE_KILLS", KILLS);
     let seed = setting("VIRGA_JUDGE_SEED", 0x9e37_79b9_7f4a_7c15);
-    let mut dice = Dice(seed | 1);
+    let mut dice = Random::new(seed);
     let directory = tempfile::tempdir().expect("a directory");
     let disk = Disk::mount(directory.path(), 64);
     let clock = FakeClock::new(directory.path());

@@ -1,5 +1,10 @@
 //! The house's own rules.
 
+mod circles;
+mod modules;
+mod sizes;
+mod tokens;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::process::Command;
 
@@ -23,7 +28,8 @@ const ARROWS: &[(&str, &[&str])] = &[
             "bucket", "catalog", "dispatch", "model", "sandbox", "scf", "worker",
         ],
     ),
-    ("testkit", &["scf"]),
+    ("seeded", &[]),
+    ("testkit", &["scf", "seeded"]),
 ];
 
 #[test]

@@ -540,13 +540,8 @@ mod tests {
             Link("d/m", "../l/f.py"),
         ]);
         let good = archive.into_inner();
-        let mut state = 0x9e37_79b9_7f4a_7c15_u64;
-        let mut random = |below: usize| {
-            state ^= state << 13;
-            state ^= state >> 7;
-            state ^= state << 17;
-            usize::try_from(state % below as u64).expect("small")
-        };
+        let mut seeded = seeded::Random::new(1);
+        let mut random = |below: usize| seeded.index(below);
         for _ in 0..3000 {
             let mut bytes = good.clone();
             for _ in 0..=random(6) {

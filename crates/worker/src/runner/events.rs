@@ -35,7 +35,7 @@ use tokio::net::unix::pipe::{Receiver, Sender};
 use tokio::sync::{Mutex as AsyncMutex, Notify, oneshot};
 
 use super::connection::{ProgramConnection, WatchedStream};
-use super::{fail, failure, frame, ready, refuse, start};
+use super::program::{fail, failure, frame, ready, refuse, start};
 use crate::assignment::Assignment;
 use crate::request::NamedMetadata;
 

@@ -6,20 +6,16 @@
 
 mod connection;
 mod events;
+mod program;
 mod server;
 
-use std::fs::File;
-use std::io::{self, Write};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
 use std::time::Instant;
 
-use model::StatusCode;
-use sandbox::confined::{self, Confined};
-use sandbox::launch::Program;
-use sandbox::wire::{self, Kind};
-use serde_json::{Value, json};
+use sandbox::Program;
+use sandbox::confined::Confined;
 
+use self::program::fail;
 use crate::assignment::{Assignment, LaunchMode};
 
 /// The shim that Node.js runs.
@@ -52,12 +48,6 @@ pub fn run(confined: Confined) -> ! {
     }
 }
 
-#[expect(clippy::print_stderr, reason = "it is the instance's log")]
-fn fail(error: &dyn std::fmt::Display) -> ! {
-    eprintln!("{error}");
-    std::process::exit(1)
-}
-
 fn node(assignment: &Assignment, program: &str, shim: &str) -> Program {
     // Without a control group, this option limits the memory of Node.js.
     let heap = assignment
@@ -87,92 +77,4 @@ fn variables(assignment: &Assignment) -> Vec<String> {
     variables
         .map(|(name, value)| format!("{name}={value}"))
         .collect()
-}
-
-/// Starts the program at the root of the code.
-///
-/// # Errors
-/// A message that says why it cannot run, and how to fix it.
-fn start(assignment: &Assignment, more: &[(&str, String)]) -> Result<Child, String> {
-    let file = assignment.launch_mode.program_file().unwrap_or_default();
-    let path = format!("{}/{file}", assignment.code);
-    if let Some(bytes) = assignment.memory_bytes {
-        confined::limit_memory(bytes).map_err(|e| e.to_string())?;
-    }
-    let more = more.iter().map(|(name, value)| (*name, value.as_str()));
-    let started = Command::new(&path)
-        .current_dir(&assignment.code)
-        .env_clear()
-        .envs(&assignment.environment)
-        .envs(more)
-        .stdin(Stdio::null())
-        .spawn();
-    started.map_err(|e| start_failure(file, &path, &e))
-}
-
-fn start_failure(file: &str, path: &str, error: &io::Error) -> String {
-    let there = std::path::Path::new(path).exists();
-    match error.kind() {
-        io::ErrorKind::NotFound if there => format!(
-            "{file} cannot be run: the interpreter in its first line does not exist; lines must end without a carriage return"
-        ),
-        io::ErrorKind::NotFound => {
-            format!("{file} was not found; it must lie at the root of the package")
-        }
-        io::ErrorKind::PermissionDenied => {
-            format!("{file} may not be executed; give it the mode 755 before it is zipped")
-        }
-        _ => format!(
-            "{file} cannot be run: {error}; the first line of a script must be like #!/bin/bash"
-        ),
-    }
-}
-
-/// Ends this process when the program has ended, with the same exit status.
-fn end_with(mut child: Child) {
-    std::thread::spawn(move || match child.wait() {
-        Ok(status) => confined::end_as(status),
-        Err(e) => fail(&e),
-    });
-}
-
-/// Builds the frame that reports a ready program, started at `begun`.
-fn ready(begun: Instant) -> Vec<u8> {
-    let report = json!({"import_us": begun.elapsed().as_micros() as u64});
-    frame(
-        Kind::Ready,
-        StatusCode::Ok,
-        &[report.to_string().as_bytes()],
-    )
-}
-
-/// Reports that the program could not be started, and ends.
-fn refuse(mut answers: File, message: &str) -> ! {
-    let report = json!({"error": failure(message, None)}).to_string();
-    let frame = frame(
-        Kind::Ready,
-        StatusCode::ContainerStateExited,
-        &[report.as_bytes()],
-    );
-    match answers.write_all(&frame) {
-        Ok(()) => std::process::exit(0),
-        Err(e) => fail(&e),
-    }
-}
-
-fn failure(message: &str, stack: Option<&str>) -> Value {
-    let mut failure = json!({"errorMessage": message});
-    if let Some(stack) = stack {
-        failure["stackTrace"] = stack.into();
-    }
-    failure
-}
-
-fn frame(kind: Kind, status: StatusCode, parts: &[&[u8]]) -> Vec<u8> {
-    let length = 2 + parts.iter().map(|part| part.len()).sum::<usize>();
-    let mut frame = Vec::with_capacity(wire::HEADER + length);
-    frame.extend_from_slice(&wire::header(kind, length));
-    frame.extend_from_slice(&status.as_u16().to_le_bytes());
-    parts.iter().for_each(|part| frame.extend_from_slice(part));
-    frame
 }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use sandbox::confined::Pipes;
 
-use super::{end_with, fail, ready, refuse, start};
+use super::program::{end_with, fail, ready, refuse, start};
 use crate::assignment::Assignment;
 use crate::web::PORT;
 

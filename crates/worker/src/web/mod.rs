@@ -7,6 +7,7 @@
 //! is sent over a reused connection. It is retried once over a new connection if the reused one ends before any byte of
 //! a reply.
 
+mod body;
 mod payload;
 mod socket;
 
@@ -17,9 +18,9 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http_body_util::combinators::UnsyncBoxBody;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
-use hyper::client::conn::http1::{self, SendRequest};
+use hyper::client::conn::http1;
+use hyper::client::conn::http1::SendRequest;
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
 use tokio::net::{TcpSocket, TcpStream};
@@ -27,6 +28,8 @@ use tokio::net::{TcpSocket, TcpStream};
 use self::payload::Payload;
 use self::socket::{ConnectionState, ServerSocket};
 use crate::process::Process;
+
+pub use self::body::{BoxError, Outgoing};
 
 /// The port of a web function's server.
 pub(crate) const PORT: u16 = 9000;
@@ -39,10 +42,6 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// whose request is still being sent takes longer.
 const READY_TIMEOUT: Duration = Duration::from_millis(5);
 
-/// Any error of a body.
-pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
-/// The body of a forwarded request.
-pub type Outgoing = UnsyncBoxBody<Bytes, BoxError>;
 /// Makes the head of a forwarded request. Called for each attempt.
 pub type Head<'a> = dyn Fn() -> Request<()> + Send + Sync + 'a;
 

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use http_body_util::{BodyExt, Empty};
 use hyper::body::{Body, Frame, SizeHint};
 
-use super::{BoxError, Outgoing};
+use super::body::{BoxError, Outgoing};
 
 /// Longest body that is buffered for a retry, bytes. Buffering a longer one costs more than a new connection.
 const REPEATABLE_MAX: u64 = 64 << 10;

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use model::{DeadLetter, FunctionKind, InstanceConcurrency, Invalid, Limits, Namespace, WebConfig};
+use model::{
+    DeadLetter, Field, FunctionKind, InstanceConcurrency, Invalid, Limits, Namespace, WebConfig,
+};
 use scf::types as t;
 use scf::{Code, Error};
 use serde_json::Value;
@@ -211,7 +213,7 @@ pub(super) fn dead_letter(
     match &target {
         Some(target) if !gateway.runner.may_send_to(target) => {
             let allowed = "endpoints in the operator's option dead_letter_endpoints are";
-            let refused = Invalid::new("DeadLetterConfig", target.name(), allowed);
+            let refused = Invalid::new(Field::DeadLetter, target.name(), allowed);
             Err(error::invalid(refused))
         }
         _ => Ok(Some(target)),

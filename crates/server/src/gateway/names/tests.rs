@@ -445,6 +445,7 @@ fn classified_fields_exist() {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a table of requests")]
 fn requests_report_the_resources_they_reference() {
     let named_by_action = named_by_action();
     for (action, request, expected) in [

@@ -21,7 +21,7 @@ impl Serve for wire::BuildLayer {
         let name = layers::name(&request.layer_name)?;
         let description = checked_description(gateway, request.description.as_deref())?;
         let runtime = Runtime::parse(&request.runtime).map_err(error::invalid)?;
-        if runtime == Runtime::Custom {
+        if runtime.description().packages.is_none() {
             let message = "Runtime: CustomRuntime is not allowed, as it has no package manager; one of Python or Node.js is";
             return Err(Error::new(Code::InvalidRuntime, message));
         }

@@ -205,5 +205,5 @@ fn checked_name(field: &str, given: &str) -> Result<String, Error> {
 }
 
 fn invalid_field(invalid: Invalid) -> Error {
-    wrong(&invalid.to_string())
+    wrong(&error::refusal(error::wire_name(invalid.field), &invalid))
 }

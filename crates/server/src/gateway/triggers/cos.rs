@@ -4,8 +4,8 @@
 //! older ones send the event alone.
 
 use model::{
-    BucketName, Function, FunctionKey, Invalid, ObjectEvent, ObjectEvents, Trigger, TriggerName,
-    TriggerSpec,
+    BucketName, Field, Function, FunctionKey, Invalid, ObjectEvent, ObjectEvents, Trigger,
+    TriggerName, TriggerSpec,
 };
 use scf::{Code, Error};
 use serde::Deserialize;
@@ -88,7 +88,7 @@ fn bucket(gateway: &Gateway, key: &FunctionKey, name: &str) -> Result<BucketName
             let allowed = format!(
                 "the host of a bucket of this account and region is, <bucket>-{owner}.cos.{region}.myqcloud.com"
             );
-            let refused = Invalid::new("TriggerName", name, allowed);
+            let refused = Invalid::new(Field::TriggerName, name, allowed);
             Err(error::invalid(refused))
         }
     }

@@ -102,6 +102,7 @@ impl Runner {
     }
 
     /// Runs an event once and records the completion.
+    #[expect(clippy::too_many_lines, reason = "one attempt, step by step")]
     pub(super) async fn attempt(
         &self,
         queue: FunctionQueueId,

@@ -292,6 +292,10 @@ impl RelayTask {
 
     /// Enqueues notices until the queue refuses one. They are submitted in order and awaited together. Returns false
     /// if the queue fails.
+    #[expect(
+        clippy::too_many_lines,
+        reason = "one batch from its submission to its completion"
+    )]
     async fn submit(&mut self, batch: Vec<(u64, Notice)>) -> bool {
         let ingest = self.ingest.clone();
         let mut sent = Vec::new();

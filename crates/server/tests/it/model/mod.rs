@@ -11,7 +11,7 @@ use std::thread;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
-use testkit::{Client, Server, package};
+use testkit::{Client, Random, Server, package};
 
 use crate::server;
 use world::{Action, Content, Function, Shown, World};
@@ -19,22 +19,6 @@ use world::{Action, Content, Function, Shown, World};
 const SEEDS: u64 = 2;
 const STEPS: u32 = 120;
 const CODES: u64 = 6;
-
-/// Xorshift; the same numbers for the same seed, everywhere.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, n: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0 % n.max(1)
-    }
-
-    fn one_of<T: Copy>(&mut self, all: &[T]) -> T {
-        all[self.below(all.len() as u64) as usize]
-    }
-}
 
 #[test]
 fn the_catalog_is_what_the_model_says_whatever_happens() {
@@ -50,7 +34,7 @@ fn the_catalog_is_what_the_model_says_whatever_happens() {
 }
 
 fn sequence(seed: u64) {
-    let mut random = Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
+    let mut random = Random::new(seed);
     let mut server = server();
     let mut client = server.client();
     let mut world = World::default();

@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Value, json};
 
-use super::{Random, packages};
+use testkit::Random;
+
+use super::packages;
 
 const SPACES: [&str; 4] = ["default", "one", "two", "three"];
 const NAMES: [&str; 3] = ["rain", "snow", "hail"];

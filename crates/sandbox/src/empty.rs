@@ -2,11 +2,14 @@
 
 use std::fs::{self, DirEntry};
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Removes everything in a directory. Subdirectories of subdirectories are moved up first, so that neither paths nor
-/// the stack grow with the depth.
-pub(super) fn all(top: &Path) -> io::Result<()> {
+/// the stack grow with the depth. Links are removed, not followed.
+///
+/// # Errors
+/// The system's error.
+pub(crate) fn empty_directory(top: &Path) -> io::Result<()> {
     let mut number: u64 = 0;
     loop {
         let mut found = false;
@@ -20,8 +23,7 @@ pub(super) fn all(top: &Path) -> io::Result<()> {
             for inner in fs::read_dir(entry.path())? {
                 let inner = inner?;
                 if is_directory(&inner)? {
-                    number += 1;
-                    fs::rename(inner.path(), top.join(format!("up-{number}")))?;
+                    fs::rename(inner.path(), unused(top, &mut number))?;
                 } else {
                     fs::remove_file(inner.path())?;
                 }
@@ -30,6 +32,28 @@ pub(super) fn all(top: &Path) -> io::Result<()> {
         }
         if !found {
             return Ok(());
+        }
+    }
+}
+
+/// Removes a directory with everything in it, like [`empty_directory`]. It is no error if there is none.
+///
+/// # Errors
+/// The system's error.
+pub fn remove_directory(top: &Path) -> io::Result<()> {
+    match empty_directory(top).and_then(|()| fs::remove_dir(top)) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound && !top.exists() => Ok(()),
+        removed => removed,
+    }
+}
+
+/// Returns a path in a directory at which nothing is. The code that filled it may have used any name.
+fn unused(top: &Path, number: &mut u64) -> PathBuf {
+    loop {
+        *number += 1;
+        let path = top.join(format!("up-{number}"));
+        if fs::symlink_metadata(&path).is_err() {
+            return path;
         }
     }
 }
@@ -58,8 +82,14 @@ mod tests {
                 deep.push("down");
             }
         }
-        all(&top).expect("emptied");
+        // Names that the removal itself would choose are taken.
+        fs::write(top.join("up-1"), "x").expect("written");
+        fs::create_dir_all(top.join("up-2/full/of")).expect("made");
+        empty_directory(&top).expect("emptied");
         assert_eq!(fs::read_dir(&top).expect("there").count(), 0);
         assert!(kept.join("file").exists());
+        remove_directory(&top).expect("removed");
+        assert!(!top.exists());
+        remove_directory(&top).expect("nothing to do");
     }
 }
