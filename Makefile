@@ -12,14 +12,14 @@ HOST := $(shell rustc -vV | sed -n 's/^host: //p' | tr 'a-z-' 'A-Z_')
 export CARGO_TARGET_$(HOST)_RUNNER := $(ROOT)
 endif
 
-.PHONY: help run demo test check sdk judge vm bench fuzz clean
+.PHONY: help run demo test check sdk durability vm bench fuzz clean
 
 help:
 	@echo "make run    build virga, start it, deploy and invoke examples/hello, keep serving until Ctrl-C"
 	@echo "make demo   the same, but stop after the answer"
 	@echo "make test   every check and every test"
 	@echo "make vm     run the sandbox's tests in a virtual machine, under control groups of version 2"
-	@echo "make judge  kill virga a hundred times while it takes events, and count what is lost"
+	@echo "make durability  kill virga a hundred times while it accepts events, and count the lost ones"
 	@echo "make bench  measure virga beside its peers"
 	@echo "make fuzz   feed strange bytes to what reads requests (needs a nightly toolchain)"
 
@@ -38,27 +38,28 @@ test: check
 	cargo test --workspace --locked
 	@$(MAKE) --no-print-directory sdk
 
-# Formatting, lints, licences and sources of what virga is built from.
+# Words that the project has replaced, formatting, lints, licences and sources of dependencies.
 check:
 	@scripts/setup build deny $(TOOLS) $(DENY)
+	python3 scripts/words
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 	$(TOOLS)/bin/cargo-deny check bans licenses sources
 
 # The official clients, every command of the documentation, and an attacker, against the real binary.
 sdk:
-	@scripts/setup build test judges $(TOOLS)
+	@scripts/setup build test clients $(TOOLS)
 	cargo build --locked --package server --bin virga
 	VIRGA=$(TARGET)/debug/virga NODE_MODULES=$(TOOLS)/node/node_modules \
-	  $(ROOT) $(TOOLS)/judges/bin/python -m pytest -p no:cacheprovider tests/sdk tests/docs tests/security
+	  $(ROOT) $(TOOLS)/clients/bin/python -m pytest -p no:cacheprovider tests/sdk tests/docs tests/security
 
-# The promise that an accepted event is never lost, judged over a hundred kills.
-judge:
+# The promise that an accepted event is never lost, checked over a hundred kills.
+durability:
 	@scripts/setup build test
-	VIRGA_JUDGE_KILLS=$(or $(KILLS),100) cargo test --locked --package server --test it -- judge:: --nocapture
+	VIRGA_DURABILITY_KILLS=$(or $(KILLS),100) cargo test --locked --package server --test it -- durability:: --nocapture
 
 # The sandbox under control groups of version 2 and Debian's kernel, in a virtual machine.
-VM_TESTS ?= limits:: user:: zygotes:: runtime::a_function_is runtime::each_failure runtime::processes_files \
+VM_TESTS ?= limits:: user:: zygotes:: runtime::function_runs_unprivileged runtime::each_failure runtime::processes_files \
   scaling::idle_instances lifecycle::everything_survives lifecycle::sigterm
 vm:
 	@scripts/setup build vm

@@ -107,7 +107,7 @@ def be_zygote(path):
         if child == 0:
             break
         library.virga_forked(child)
-    has_time = library.virga_settle()
+    has_time = library.virga_enter_sandbox()
     reseed()
     if has_time:
         warm_up(buffer)

@@ -60,7 +60,7 @@ def run(command, directory, environment):
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_every_command_does_what_the_page_says(page, tmp_path):
+def test_commands_of_a_page_print_the_shown_output(page, tmp_path):
     listed = commands(open(os.path.join(ROOT, page)).read())
     if not listed:
         return

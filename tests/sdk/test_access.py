@@ -64,7 +64,7 @@ def test_policy_applies_to_version_2_signatures(server, api, tmp_path, method):
     assert old.code("ListFunctions") == "UnauthorizedOperation"
 
 
-def test_the_sdk_s_common_client_does_not_sign_what_the_operators_api_needs(server):
+def test_common_client_of_the_sdk_cannot_sign_operator_requests(server):
     profile = ClientProfile(httpProfile=HttpProfile(endpoint=server.address, protocol="http"))
     pair = credential.Credential(server.secret_id, server.secret_key)
     keys = server.cli("key", "list", "--json")

@@ -85,7 +85,7 @@ def ask(server, tmp_path_factory):
 
 
 @pytest.mark.parametrize("by", ["cos", "s3"])
-def test_a_function_reaches_what_its_role_may(ask, by):
+def test_function_access_is_bounded_by_its_role(ask, by):
     assert ask(by, "GET", "in/k") == [200, "rain"]
     assert ask(by, "PUT", "out/" + by, "made inside")[0] == 200
     assert ask.store.get("out/" + by)[0] == b"made inside"

@@ -445,7 +445,7 @@ def test_an_object_is_not_overwritten_where_that_is_forbidden(cos):
     assert cos.get("k")[0] == b"1"
 
 
-def test_an_error_says_what_was_asked(cos):
+def test_error_names_the_request(cos):
     with pytest.raises(Exception) as error:
         cos.client.get_object(Bucket=cos.bucket, Key="nowhere")
     refused = error.value

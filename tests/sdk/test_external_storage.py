@@ -72,7 +72,7 @@ def read(client, key, **more):
     return client.get_object(Bucket="photos", Key=key, **more)["Body"].read()
 
 
-def test_objects_are_what_was_put(virga, storage, client):
+def test_objects_are_read_back_unchanged(virga, storage, client):
     before = blobs(storage)
     client.put_object(Bucket="photos", Key="small", Body=SMALL)
     assert blobs(storage) == before, "small objects are in the index"

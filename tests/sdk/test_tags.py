@@ -40,7 +40,7 @@ def of(api, name, space="default"):
     return {tag.Key: tag.Value for tag in shown.Tags}
 
 
-def test_tags_are_put_on_changed_and_taken_off(api, tags):
+def test_tags_are_added_changed_and_removed(api, tags):
     tags("AddResourceTag", Resource=resource("one"), TagKey="colour", TagValue="grey")
     assert of(api, "one") == {"colour": "grey"} and of(api, "one", "other") == {}
     tags("AddResourceTag", Resource=resource("one"), TagKey="colour", TagValue="grey")

@@ -168,7 +168,7 @@ def remove_its_code(event):
 
 
 @attempt("EXDEV|EPERM|EACCES")
-def link_its_code_elsewhere(event):
+def link_its_code_outside(event):
     return os.link("/var/user/index.py", "/tmp/index.py")
 
 
@@ -310,7 +310,7 @@ def join_another_namespace(event):
 
 
 @attempt("cmdline:,kallsyms:,modules:|cmdline:,kallsyms:,modules:ENOENT")
-def read_what_the_kernel_tells(event):
+def read_kernel_information(event):
     found = []
     for name in ("cmdline", "kallsyms", "modules"):
         try:
@@ -472,14 +472,14 @@ refused_call("watch_all_files", 300, 0, 0)
 refused_call("move_the_pages_of_others", 279, 1, 0, 0, 0, 0, 0)
 refused_call("name_the_host", 170, b"x", 1)
 refused_call("sync_every_disk", 162, expected="ENOSYS")
-refused_call("ask_what_is_in_the_page_cache", 451, 0, ROOM, ROOM, 0, expected="ENOSYS")
-refused_call("call_what_does_not_exist", 9999, expected="ENOSYS")
+refused_call("query_the_page_cache", 451, 0, ROOM, ROOM, 0, expected="ENOSYS")
+refused_call("call_missing_system_calls", 9999, expected="ENOSYS")
 refused_call("submit_disk_operations", 206, 1, ROOM, expected="ENOSYS")
 refused_call("call_by_the_other_numbering", 0x40000000 | 39, expected="ENOSYS")
 
 
 @attempt("ENOTSUP")
-def read_only_what_others_have_read(event):
+def probe_the_page_cache_of_others(event):
     """Of a call that does not exist the C library says that it supports no flags."""
     file = os.open("/usr/bin/env", os.O_RDONLY)
     try:
@@ -883,7 +883,7 @@ def leave_a_lock_of_an_open_file_for_a_neighbour(event):
     return leave_and_find(event, lambda fd: ask(fd, 37, fcntl.F_RDLCK), lambda fd: ask(fd, 36, fcntl.F_WRLCK) != fcntl.F_UNLCK)
 
 
-def watch_what_others_do(event):
+def watch_activity_of_others(event):
     """Not an attempt by itself: the test makes a neighbour open everything between the two calls."""
     if event["step"] == "use":
         for path in shared(event):
@@ -903,7 +903,7 @@ def watch_what_others_do(event):
     return "nothing" if not seen else "something of watch %d" % struct.unpack_from("i", seen)[0]
 
 
-HELPERS["watch_what_others_do"] = watch_what_others_do
+HELPERS["watch_activity_of_others"] = watch_activity_of_others
 
 
 @attempt("kept: True")

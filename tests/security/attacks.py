@@ -1,4 +1,4 @@
-"""ATTACKS.md: every attempt of the security tests by layer, with what refuses it, read from the tests themselves.
+"""ATTACKS.md: every attempt of the security tests by layer, with its defence, read from the tests themselves.
 
     python tests/security/attacks.py           rewrites it
     python tests/security/attacks.py --check   compares it with the tests (exit code 1 on a difference)
@@ -16,7 +16,7 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 ROOT = os.path.dirname(os.path.dirname(HERE))
 PAGE = os.path.join(HERE, "ATTACKS.md")
 
-# Where a file's attempts belong, and what refuses them.
+# The layer of a file's attempts, and the defence.
 LAYERS = {
     "sandbox": ("Inside the sandbox", "namespaces, a read-only root, Landlock rules, a seccomp filter, control groups, user ids of their own"),
     "network": ("The network of functions", "a router that drops everything that is not allowed, one link per instance, no way from host to instance"),
@@ -39,7 +39,7 @@ PYTHON = {
 RUST = {
     "isolation": "sandbox", "user": "sandbox", "zygotes": "sandbox", "builds": "builds", "packages": "builds", "signing": "signatures", "access": "policies",
     "roles": "policies", "cloud": "network", "names": "policies", "hosts": "hosts", "ownership": "hosts", "traffic": "traffic", "bounds": "limits", "limits": "limits",
-    "web_edges": "traffic", "room": "tenants", "secrets": "tenants", "storage": "buckets", "purge": "deleted",
+    "web_edge_cases": "traffic", "bucket_quota": "tenants", "secrets": "tenants", "external_storage": "buckets", "purge": "deleted",
 }
 # Tests beside the official clients', below tests/.
 CLIENTS = {"sdk/test_access.py": "policies", "sdk/test_bucket_roles.py": "policies"}
@@ -131,7 +131,7 @@ def rust_tests():
 
 
 def table(rows):
-    lines = ["| attempt | what comes of it | test |", "| --- | --- | --- |"]
+    lines = ["| attempt | result | test |", "| --- | --- | --- |"]
     return lines + ["| %s | %s | `%s` |" % (cell(text), cell(result), test) for text, result, test in rows]
 
 
@@ -147,7 +147,7 @@ def page():
     lines = [
         "# Attacks",
         "",
-        "Every attempt of the security tests by layer, with what refuses it and how that shows: an error, a status, or a pattern that all of the",
+        "Every attempt of the security tests by layer, with its defence and its visible result: an error, a status, or a pattern that all of the",
         "attempt's result must fit. %d of them. Written by `python tests/security/attacks.py` from the tests themselves; do not edit it." % count,
     ]
     for layer, sections in layers.items():

@@ -3,7 +3,7 @@
 import attacks
 
 
-def test_the_list_of_attacks_is_what_the_tests_say():
+def test_list_of_attacks_matches_the_tests():
     made, kept = attacks.page(), open(attacks.PAGE).read()
     assert made == kept, "run: python tests/security/attacks.py"
 

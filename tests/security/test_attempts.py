@@ -39,7 +39,7 @@ def world(tmp_path_factory, request):
     code = package([attacker, ("another", "", None)])
     api("CreateFunction", FunctionName="finds", Runtime="Python3.9", Timeout=20, Code={"ZipFile": code})
     listening = socket.socket(socket.AF_UNIX)
-    listening.bind("\0virga-security-judge")
+    listening.bind("\0virga-security-test")
     listening.listen(1)
     yield server, api
     listening.close()
@@ -62,7 +62,7 @@ def run(world, function, attempt, **more):
     directory = [word for word in open("/proc/%d/cmdline" % server.process.pid).read().split("\0")]
     data = directory[directory.index("--data") + 1]
     host = [line.split()[0] for line in os.popen("hostname -I")] or ["127.0.0.2"]
-    event = dict(more, attempt=attempt, data=data, api=server.address, host=host[0], abstract="virga-security-judge",
+    event = dict(more, attempt=attempt, data=data, api=server.address, host=host[0], abstract="virga-security-test",
                  root=not isinstance(server, UserServer))
     result = api("Invoke", FunctionName=function, ClientContext=json.dumps(event)).Result
     assert result.InvokeResult == 0, result.RetMsg
@@ -104,7 +104,7 @@ def test_attempts_against_another_account(world, stranger, name):
 
 
 def test_instances_do_not_see_each_others_open_files(world):
-    step = lambda function, step: run(world, function, "watch_what_others_do", step=step)
+    step = lambda function, step: run(world, function, "watch_activity_of_others", step=step)
     assert step("leaves", "watch") == "watching"
     assert step("finds", "use") == "used"
     assert step("leaves", "look") == "nothing"

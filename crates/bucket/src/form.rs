@@ -80,8 +80,8 @@ pub(crate) async fn upload(
         .ok_or_else(|| missing("key"))?
         .replace("${filename}", &name);
     let (given, _) = head.target();
-    let room = policy::check(given.as_deref(), &signed, &fields, &key)?;
-    if least > room.1 {
+    let limits = policy::check(given.as_deref(), &signed, &fields, &key)?;
+    if least > limits.1 {
         return Err(S3ErrorCode::EntityTooLarge.into());
     }
     let key = ObjectKey::parse(&key).map_err(|why| invalid(&why.to_string()))?;
@@ -93,7 +93,7 @@ pub(crate) async fn upload(
     let file = file.map(|chunk| {
         let chunk = chunk.map_err(|error| error.to_string())?;
         read += chunk.len() as u64;
-        over = read > room.1;
+        over = read > limits.1;
         if over {
             Err("the file is longer than the form's policy allows".to_owned())
         } else {
@@ -105,7 +105,7 @@ pub(crate) async fn upload(
         return Err(S3ErrorCode::EntityTooLarge.into());
     }
     let staged = staged.map_err(refused)?;
-    if staged.length < room.0 {
+    if staged.length < limits.0 {
         return Err(S3ErrorCode::EntityTooSmall.into());
     }
     if let Some(md5) = fields.get("content-md5") {

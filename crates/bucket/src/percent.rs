@@ -13,7 +13,7 @@ pub(crate) fn encode(bytes: &[u8]) -> String {
     percent_encode(bytes, ESCAPED).to_string()
 }
 
-/// Decodes text. Replaces what is not UTF-8.
+/// Decodes text. Replaces bytes that are not UTF-8.
 pub(crate) fn decode(text: &str) -> String {
     percent_decode_str(text).decode_utf8_lossy().into_owned()
 }

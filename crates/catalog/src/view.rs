@@ -13,7 +13,7 @@ use model::{
     LayerName, Namespace, NamespaceRecord, TriggerName,
 };
 
-use self::access::Access;
+use self::access::AccessTables;
 use self::sizes::Sizes;
 use crate::issued::{Counters, IssuedIds};
 use crate::stored::Stored;
@@ -36,7 +36,7 @@ pub(crate) struct View {
     /// Custom domains by host.
     pub(crate) domains: HashMap<String, Arc<Stored<Domain>>>,
     pub(crate) settings: BTreeMap<AccountId, Arc<Stored<AccountSettings>>>,
-    pub(crate) access: Access,
+    pub(crate) access: AccessTables,
     /// Sizes of the stored records.
     pub(crate) sizes: Sizes,
     /// Ids that were issued to accounts.

@@ -9,7 +9,7 @@
 //! * Reuse: a request takes an idle instance of its pool, the most recently used first, so that the others reach their
 //!   keep-alive. Without an idle instance it waits in the pool's queue (FIFO), and the pool asks for one start per
 //!   waiting request. Whichever instance is free first serves the head of the queue.
-//! * Short-request detection: where a pool's requests are short and purely CPU-bound, at most [`Config::brief_at_once`]
+//! * Short-request detection: where a pool's requests are short and purely CPU-bound, at most [`Config::short_request_concurrency`]
 //!   instances serve them, and the next requests wait even if other instances are idle: more instances would only be
 //!   slower. If a request has waited for 20 ms, the pool is scaled as any other.
 //! * Admission: a start needs capacity in the function's limit, the account's quota and the node's memory, and one of

@@ -87,8 +87,10 @@ impl Pool {
     }
 
     fn has_enough(&self, config: &Config, working: usize) -> bool {
-        let short = self.short_requests.short && self.spec.slots == 1 && config.brief_at_once > 0;
-        short && working >= config.brief_at_once
+        let short = self.short_requests.short
+            && self.spec.slots == 1
+            && config.short_request_concurrency > 0;
+        short && working >= config.short_request_concurrency
     }
 
     /// Returns how many requests the starting instances can serve.

@@ -23,7 +23,7 @@ pub struct Config {
     /// Starts for requests per account and minute, with a burst of the same size; 0 = unlimited.
     pub starts_per_minute: u32,
     /// Instances of a pool that serve short requests at a time; 0 = unlimited. See [`MachineEvent::ShortRequests`].
-    pub brief_at_once: usize,
+    pub short_request_concurrency: usize,
     /// Wait for memory after which larger accounts and pools must hand over an instance, microseconds.
     pub yield_after: u64,
 }

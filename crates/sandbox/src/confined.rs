@@ -84,7 +84,7 @@ pub(crate) fn serve() -> Result<Confined> {
             Err(_) => guest::virga_forked(-1),
         };
     }
-    guest::virga_settle();
+    guest::virga_enter_sandbox();
     let mut assignment = vec![0; wire::ASSIGN_MAX];
     let confined = guest::become_guest(&mut assignment).and_then(|length| {
         assignment.truncate(length);

@@ -2,7 +2,7 @@
 //!
 //! The interpreter's shim calls four functions. `virga_serve` returns when a copy is requested. The shim then forks, so
 //! that the interpreter's own fork hooks run, and calls `virga_forked` in the parent, which continues to serve. In the
-//! child it calls `virga_settle`, which enters the sandbox's namespaces and limits, and `virga_wait`, which waits for
+//! child it calls `virga_enter_sandbox`, which enters the sandbox's namespaces and limits, and `virga_wait`, which waits for
 //! an assignment and returns confined. All code up to that return is trusted; no byte of the user has been read.
 
 use std::collections::BTreeMap;
@@ -106,7 +106,7 @@ static HANDLERS: Mutex<BTreeMap<libc::pid_t, HandlerProcess>> = Mutex::new(BTree
 /// Signal descriptor for exited processes.
 static ENDED: OnceLock<OwnedFd> = OnceLock::new();
 static FILTERS: OnceLock<seccomp::Filters> = OnceLock::new();
-/// Remaining setup, kept between `virga_settle` and `virga_wait`.
+/// Remaining setup, kept between `virga_enter_sandbox` and `virga_wait`.
 static PENDING_GUEST: Mutex<Option<PendingGuest>> = Mutex::new(None);
 
 /// Remaining setup of a handler process.
@@ -171,12 +171,12 @@ pub extern "C" fn virga_forked(handler: c_int) -> c_int {
 /// In the handler process: enters its namespaces and control groups, and sets up descriptors and limits. Returns 1 if
 /// there is time for a warm-up run, else 0.
 #[unsafe(no_mangle)]
-pub extern "C" fn virga_settle() -> c_int {
+pub extern "C" fn virga_enter_sandbox() -> c_int {
     let Some(pending) = take_pending() else {
         sys::exit_now(1)
     };
     let warm_up = pending.request.warm_up;
-    match settle(pending) {
+    match enter_sandbox(pending) {
         Ok(pending_guest) => {
             *lock(&PENDING_GUEST) = Some(pending_guest);
             c_int::from(warm_up)
@@ -371,7 +371,7 @@ impl Ended {
 }
 
 /// Sets up a handler process, first half.
-fn settle(pending: PendingFork) -> Result<PendingGuest> {
+fn enter_sandbox(pending: PendingFork) -> Result<PendingGuest> {
     // 1. Enter its cgroups from inside: attaching another process costs milliseconds under cgroup v1.
     for cgroup in &pending.cgroups {
         File::from(cgroup.try_clone().step("cgroup")?)

@@ -18,8 +18,8 @@ impl Log {
     }
 
     pub(crate) fn push(&mut self, bytes: &[u8]) {
-        let room = self.limit - self.text.len();
-        let kept = bytes.len().min(room);
+        let free = self.limit - self.text.len();
+        let kept = bytes.len().min(free);
         self.text.extend_from_slice(&bytes[..kept]);
         self.dropped += (bytes.len() - kept) as u64;
     }

@@ -46,7 +46,7 @@ pub struct Config {
     /// Number of reserved user ids.
     pub uid_count: u32,
     /// Pre-warmed sandboxes kept ready per zygote.
-    pub blanks: usize,
+    pub prewarm: usize,
     /// When zygotes are renewed.
     pub renewal: ZygoteRenewal,
     /// Limits of every instance.
@@ -489,7 +489,7 @@ impl Worker {
                     work_directories: work_directories(directory),
                 },
             },
-            ready: self.config.blanks,
+            ready: self.config.prewarm,
             tmp_bytes,
             tmp_inodes,
             open_files: u64::from(limits.open_files),

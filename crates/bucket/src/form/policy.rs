@@ -26,9 +26,9 @@ pub(super) fn check(
     fields: &Fields,
     key: &str,
 ) -> Result<(u64, u64), ErrorResponse> {
-    let mut room = (0, u64::MAX);
+    let mut limits = (0, u64::MAX);
     let Some(text) = fields.get("policy") else {
-        return Ok(room);
+        return Ok(limits);
     };
     let denied = |why: String| ErrorResponse::new(StatusCode::FORBIDDEN, "AccessDenied", why);
     let policy = STANDARD
@@ -62,7 +62,7 @@ pub(super) fn check(
                 value(&field.to_ascii_lowercase()).starts_with(prefix.as_str()),
             ),
             PostPolicyCondition::ContentLengthRange { min, max } => {
-                room = (*min, *max);
+                limits = (*min, *max);
                 continue;
             }
         };
@@ -95,7 +95,7 @@ pub(super) fn check(
         Some(name) => Err(denied(format!(
             "the form's policy does not name the field {name}, so its signer has not allowed it"
         ))),
-        None => Ok(room),
+        None => Ok(limits),
     }
 }
 

@@ -91,10 +91,10 @@ impl S3Handler {
             .into_iter()
             .map(|bucket| (context.shown(&bucket.name), bucket));
         let region = self.authorizer.region();
-        let elsewhere = request.input.bucket_region.as_ref();
-        let elsewhere = elsewhere.is_some_and(|asked| *asked != region);
+        let other_region = request.input.bucket_region.as_ref();
+        let other_region = other_region.is_some_and(|asked| *asked != region);
         let mut buckets: Vec<_> = named
-            .filter(|_| !elsewhere)
+            .filter(|_| !other_region)
             .filter(|(name, _)| name.starts_with(&prefix) && *name > after)
             .collect();
         buckets.sort_by(|a, b| a.0.cmp(&b.0));

@@ -21,8 +21,8 @@ fn write(path: &Path) {
 
 /// A world whose storage is shared with others.
 async fn beside(place: &Path, directory: tempfile::TempDir) -> World {
-    let elsewhere = LocalFileSystem::new_with_prefix(place).expect("a place");
-    let backend = Backend::Remote(Arc::new(elsewhere));
+    let external = LocalFileSystem::new_with_prefix(place).expect("a place");
+    let backend = Backend::Remote(Arc::new(external));
     let settings = Settings::default();
     let store = Store::open_on(directory.path(), backend, settings, Arc::new(ObserveAll));
     World::over(store.expect("a store"), directory).await

@@ -11,7 +11,7 @@ use crate::stored::Stored;
 
 /// The in-memory tables of accounts, keys and roles.
 #[derive(Debug, Default)]
-pub(crate) struct Access {
+pub(crate) struct AccessTables {
     pub(crate) accounts: BTreeMap<AccountId, Arc<Stored<Account>>>,
     /// Accounts that are being deleted or were deleted. Their ids are never reused.
     closed: HashSet<AccountId>,
@@ -21,7 +21,7 @@ pub(crate) struct Access {
     pub(crate) revision: Revision,
 }
 
-impl Access {
+impl AccessTables {
     /// Returns whether an account is neither closed nor deleted.
     pub(crate) fn is_open(&self, account: AccountId) -> bool {
         self.closed.is_empty() || !self.closed.contains(&account)

@@ -139,13 +139,13 @@ impl World {
                 .instances
                 .values()
                 .any(|(of, state)| of == pool && *state == Instance::Idle);
-            let told = self
+            let agrees = self
                 .machine
                 .stats(*pool)
                 .is_none_or(|stats| stats.waiting == line.len());
-            assert!(told, "the machine's queue differs from the simulation's");
+            assert!(agrees, "the machine's queue differs from the simulation's");
             let may_wait = |stats: dispatch::PoolStats| {
-                let most = self.config.brief_at_once;
+                let most = self.config.short_request_concurrency;
                 let came = line.front().map_or(self.now, |(_, came, _)| *came);
                 let held = most > 0 && stats.busy >= most && self.now <= came + MAX_SHORT_WAIT;
                 stats.idle == 0 || held

@@ -83,7 +83,7 @@ impl World {
 
     /// Whether the same holds and short-request detection does not apply.
     pub(crate) fn needs_start_now(&self, tally: &Tally, pool: PoolId) -> bool {
-        let (spec, most) = (&self.specs[&pool], self.config.brief_at_once);
+        let (spec, most) = (&self.specs[&pool], self.config.short_request_concurrency);
         let counts = tally.of(pool);
         let short = most > 0 && spec.slots == 1 && (counts.starting + counts.busy) as usize >= most;
         !short && self.needs_start(tally, pool)

@@ -123,7 +123,7 @@ impl World {
             max_starting: 1 + random.below(4) as u32,
             max_waiting: 5 + random.below(40) as usize,
             max_start_attempts: 1 + random.below(3) as u8,
-            brief_at_once: random.below(4) as usize,
+            short_request_concurrency: random.below(4) as usize,
             starts_per_minute: match random.below(4) {
                 0 => 30 + random.below(600) as u32,
                 _ => 0,
@@ -213,7 +213,7 @@ impl World {
     }
 
     /// When events cease, exactly the provisioned instances remain.
-    fn settle(&mut self) {
+    fn run_until_idle(&mut self) {
         let until = self.now + 400_000_000;
         while self.advance(until) {}
         for pool in self.current.iter().flatten() {
@@ -267,7 +267,7 @@ impl World {
             self.step(MachineEvent::Drain);
             self.ask(0);
         } else {
-            self.settle();
+            self.run_until_idle();
         }
         let end = self.now + 3_600_000_000;
         while self.advance(end) {}

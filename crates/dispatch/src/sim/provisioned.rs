@@ -15,7 +15,7 @@ const CONFIG: Config = Config {
     max_starting: 4,
     max_waiting: 1000,
     max_start_attempts: 1,
-    brief_at_once: 0,
+    short_request_concurrency: 0,
     starts_per_minute: 0,
     yield_after: 1000,
 };

@@ -16,7 +16,7 @@ fn saturated_function_yields_to_a_waiting_function() {
         max_starting: 1,
         max_waiting: 100,
         max_start_attempts: 1,
-        brief_at_once: 0,
+        short_request_concurrency: 0,
         starts_per_minute: 0,
         yield_after: 1000,
     };

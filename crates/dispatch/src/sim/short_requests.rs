@@ -15,7 +15,7 @@ const CONFIG: Config = Config {
     max_starting: 100,
     max_waiting: 30,
     max_start_attempts: 1,
-    brief_at_once: 2,
+    short_request_concurrency: 2,
     starts_per_minute: 0,
     yield_after: 1000,
 };

@@ -230,10 +230,10 @@ fn stepped(expression: &Expression, zone: &TimeZone, from: i64, to: i64) -> BTre
 }
 
 fn seeds() -> Vec<u64> {
-    let told = |name| std::env::var(name).ok()?.parse().ok();
-    match told("CRON_SEED") {
+    let variable = |name| std::env::var(name).ok()?.parse().ok();
+    match variable("CRON_SEED") {
         Some(seed) => vec![seed],
-        None => (1..=told("CRON_SEEDS").unwrap_or(SEEDS)).collect(),
+        None => (1..=variable("CRON_SEEDS").unwrap_or(SEEDS)).collect(),
     }
 }
 

@@ -15,7 +15,7 @@ use seeded::Random;
 
 const SEEDS: u64 = 10_000;
 const STEPS: u32 = 300;
-const LANES: u64 = 3;
+const QUEUES: u64 = 3;
 
 /// State of an event in the simulation.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -87,7 +87,7 @@ impl World {
         };
         // Events left by an earlier run; some are not due yet.
         for _ in 0..old {
-            let queue = FunctionQueueId(world.random.below(LANES));
+            let queue = FunctionQueueId(world.random.below(QUEUES));
             let due = world.random.below(1100);
             world.keep(queue, due);
         }
@@ -279,12 +279,12 @@ impl World {
     }
 
     fn arrive(&mut self) {
-        let queue = FunctionQueueId(self.random.below(LANES));
+        let queue = FunctionQueueId(self.random.below(QUEUES));
         let order = self.keep(queue, self.now);
         self.unreported.push_back((queue, order));
     }
 
-    fn tell(&mut self) {
+    fn report_enqueued(&mut self) {
         if let Some((queue, order)) = self.unreported.pop_front() {
             self.step(QueueInput::Enqueued { queue, order });
         }
@@ -314,7 +314,7 @@ impl World {
         });
     }
 
-    fn told_of_load(&mut self) {
+    fn report_load(&mut self) {
         if self.loads.is_empty() {
             return;
         }
@@ -349,15 +349,15 @@ impl World {
         for _ in 0..STEPS {
             match self.random.below(17) {
                 0..3 => self.arrive(),
-                3..6 => self.tell(),
+                3..6 => self.report_enqueued(),
                 6..9 => self.place(),
                 9..11 => self.end(),
                 11 => self.commit(),
                 12 => self.read(),
-                13 => self.told_of_load(),
+                13 => self.report_load(),
                 14 => self.hold(),
                 15 => {
-                    let queue = FunctionQueueId(self.random.below(LANES));
+                    let queue = FunctionQueueId(self.random.below(QUEUES));
                     if !self.short.remove(&queue) && self.random.one_in(2) {
                         self.short.insert(queue);
                     }
@@ -375,14 +375,14 @@ impl World {
     fn finish(&mut self) {
         self.failures = 0;
         self.release();
-        let stuck = FunctionQueueId(self.random.below(LANES));
+        let stuck = FunctionQueueId(self.random.below(QUEUES));
         self.short = [stuck].into();
         for _ in 0..100_000 {
             while !self.unreported.is_empty() {
-                self.tell();
+                self.report_enqueued();
             }
             self.read();
-            self.told_of_load();
+            self.report_load();
             self.place();
             self.end();
             self.commit();
@@ -398,7 +398,7 @@ impl World {
         self.short.clear();
         for _ in 0..100_000 {
             self.read();
-            self.told_of_load();
+            self.report_load();
             self.place();
             self.end();
             self.commit();

@@ -192,7 +192,7 @@ impl World {
     }
 
     /// Issues all due runs.
-    fn settle(&mut self) {
+    fn run_all_due(&mut self) {
         for _ in 0..100_000 {
             for due in std::mem::take(&mut self.out) {
                 self.accepted.insert(due);
@@ -207,8 +207,8 @@ impl World {
         panic!("it never ends");
     }
 
-    fn judge(mut self) {
-        self.settle();
+    fn check(mut self) {
+        self.run_all_due();
         let ids: Vec<_> = self.catalog.keys().copied().collect();
         for id in ids {
             self.end(id);
@@ -267,7 +267,7 @@ fn each_run_is_issued_exactly_once() {
         for _ in 0..STEPS {
             world.step();
         }
-        world.judge();
+        world.check();
     }
 }
 

@@ -101,13 +101,13 @@ impl Sum {
 
 /// The position of a value.
 #[derive(Clone, Copy)]
-pub(super) struct Place<'p> {
+pub(super) struct FieldPosition<'p> {
     pub(super) reading: &'p Reading<'p>,
     pub(super) path: Path<'p>,
     pub(super) sum: Option<&'p Sum>,
 }
 
-impl<'p> Place<'p> {
+impl<'p> FieldPosition<'p> {
     pub(super) fn refuse(&self, bound: &Bound, given: u64) {
         let mut refusal = self.reading.refusal.borrow_mut();
         refusal.get_or_insert_with(|| bound.refuse(&self.path, given));

@@ -15,7 +15,7 @@ use serde::de::{
 };
 
 use super::Bounds;
-use super::place::{OTHER, Path, Place, Reading, Sum};
+use super::place::{FieldPosition, OTHER, Path, Reading, Sum};
 use crate::Error;
 
 /// Deserializes a value within bounds.
@@ -30,7 +30,7 @@ pub(crate) fn read<'de, T: de::Deserialize<'de>, D: Deserializer<'de>>(
         bounds,
         refusal: RefCell::new(None),
     };
-    let place = Place {
+    let place = FieldPosition {
         reading: &reading,
         path: Path::Root,
         sum: None,
@@ -53,7 +53,7 @@ pub(crate) enum Failed<E> {
 
 struct Bounded<'p, D> {
     inner: D,
-    place: Place<'p>,
+    place: FieldPosition<'p>,
 }
 
 macro_rules! forward {
@@ -166,7 +166,7 @@ impl<'de, D: Deserializer<'de>> Deserializer<'de> for Bounded<'_, D> {
 /// A visitor that measures each value before it passes it on.
 struct Watched<'p, V> {
     visitor: V,
-    place: Place<'p>,
+    place: FieldPosition<'p>,
 }
 
 macro_rules! other {
@@ -259,7 +259,7 @@ impl<'de, V: Visitor<'de>> Visitor<'de> for Watched<'_, V> {
 
 struct Seeded<'p, S> {
     seed: S,
-    place: Place<'p>,
+    place: FieldPosition<'p>,
 }
 
 impl<'de, S: DeserializeSeed<'de>> DeserializeSeed<'de> for Seeded<'_, S> {
@@ -274,7 +274,7 @@ impl<'de, S: DeserializeSeed<'de>> DeserializeSeed<'de> for Seeded<'_, S> {
 /// The items of a list.
 struct Items<'p, A> {
     inner: A,
-    place: Place<'p>,
+    place: FieldPosition<'p>,
     count: u64,
 }
 
@@ -304,7 +304,7 @@ impl<'de, A: SeqAccess<'de>> SeqAccess<'de> for Items<'_, A> {
             return Ok(None);
         }
         let path = Path::Item(&self.place.path, self.count as usize);
-        let place = Place { path, ..self.place };
+        let place = FieldPosition { path, ..self.place };
         self.count += 1;
         self.inner.next_element_seed(Seeded { seed, place })
     }
@@ -317,7 +317,7 @@ impl<'de, A: SeqAccess<'de>> SeqAccess<'de> for Items<'_, A> {
 /// The fields of an object.
 struct Names<'p, 'de, A> {
     inner: A,
-    place: Place<'p>,
+    place: FieldPosition<'p>,
     name: Cow<'de, str>,
     count: u64,
 }
@@ -374,12 +374,12 @@ impl<'de, A: MapAccess<'de>> MapAccess<'de> for Names<'_, 'de, A> {
 
     fn next_value_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<S::Value, A::Error> {
         let path = Path::Field(&self.place.path, &self.name);
-        let place = Place { path, ..self.place };
+        let place = FieldPosition { path, ..self.place };
         if !matches!(self.place.path, Path::Root) {
             return self.inner.next_value_seed(Seeded { seed, place });
         }
         let sum = Sum::new();
-        let place = Place {
+        let place = FieldPosition {
             sum: Some(&sum),
             ..place
         };

@@ -56,7 +56,7 @@ pub(super) fn worker(
         ),
         uid_base,
         uid_count: uid_count.min(max_instances_by_open_files()),
-        blanks: config.instances.prewarm,
+        prewarm: config.instances.prewarm,
         renewal: ZygoteRenewal {
             forks: config.instances.zygote_forks,
             age: config.instances.zygote_age,
@@ -79,7 +79,7 @@ pub(super) fn driver(config: &Config, access: Access, platform: PlatformInfo) ->
             max_starting: config.instances.max_starting,
             max_waiting: config.instances.max_waiting,
             max_start_attempts: START_ATTEMPTS,
-            brief_at_once: config.instances.short_request_concurrency,
+            short_request_concurrency: config.instances.short_request_concurrency,
             starts_per_minute: config.limits.scale_out_per_minute,
             yield_after: YIELD_AFTER.as_micros() as u64,
         },

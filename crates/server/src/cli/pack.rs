@@ -49,12 +49,12 @@ const SECRET_NAMES: &[&str] = &[
     "id_ed25519",
     "id_rsa",
 ];
-const SECRET_ENDINGS: &[&str] = &[".p12", ".pfx", ".jks", ".keystore"];
+const SECRET_SUFFIXES: &[&str] = &[".p12", ".pfx", ".jks", ".keystore"];
 const SECRET_DIRECTORIES: &[&str] = &[".aws", ".ssh", ".gnupg", ".docker", ".kube", ".tccli"];
 /// Suffixes of `.env` templates, which list variables without values.
 const TEMPLATES: &[&str] = &[".example", ".sample", ".template", ".dist"];
 /// Suffixes of files that are searched for a PEM private key.
-const KEY_ENDINGS: &[&str] = &[".pem", ".key"];
+const KEY_SUFFIXES: &[&str] = &[".pem", ".key"];
 const KEY_FILE_MAX: u64 = 64 << 10;
 
 /// A packed source.
@@ -217,12 +217,12 @@ fn is_secret(path: &Path, inside: &str, name: &str, is_dir: bool) -> bool {
     if is_dir {
         return SECRET_DIRECTORIES.contains(&name);
     }
-    let ends = |endings: &[&str]| endings.iter().any(|ending| name.ends_with(ending));
+    let ends = |suffixes: &[&str]| suffixes.iter().any(|suffix| name.ends_with(suffix));
     let environment = name == ".env" || name.starts_with(".env.");
     SECRET_NAMES.contains(&name)
         || (environment && !ends(TEMPLATES))
-        || ends(SECRET_ENDINGS)
-        || (ends(KEY_ENDINGS) && has_private_key(path))
+        || ends(SECRET_SUFFIXES)
+        || (ends(KEY_SUFFIXES) && has_private_key(path))
 }
 
 /// Returns whether a file contains a PEM private key.

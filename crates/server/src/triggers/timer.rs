@@ -212,8 +212,8 @@ impl TimerTask {
         if self.paused.is_some_and(|until| until > Instant::now()) {
             return;
         }
-        let room = MAX_IN_FLIGHT.saturating_sub(self.in_flight.len());
-        let taken = self.schedule.take(now, room);
+        let free = MAX_IN_FLIGHT.saturating_sub(self.in_flight.len());
+        let taken = self.schedule.take(now, free);
         if taken.missed > 0 {
             self.metrics.timers_missed(taken.missed);
             info!(

@@ -180,7 +180,7 @@ fn text(body: &[u8]) -> (Cow<'_, str>, bool) {
     }
 }
 
-/// Writes an event. Its memory is reserved at once, as growing it copies what was written.
+/// Writes an event. Its memory is reserved at once, as growing it copies the written part.
 fn written(document: &impl Serialize, body: usize) -> Vec<u8> {
     let mut event = Vec::with_capacity(body + body / 8 + HEAD_BYTES);
     match serde_json::to_writer(&mut event, document) {

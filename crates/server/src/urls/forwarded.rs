@@ -2,7 +2,7 @@
 //!
 //! Frameworks trust these headers, so a function never gets them as a caller wrote them. The platform sets them itself;
 //! a trusted proxy's values are kept, since only the proxy knows the client's side. All spellings that CGI servers
-//! confuse with one of them (`X_Forwarded_For`) are removed, whoever sent them.
+//! confuse with one of them (`X_Forwarded_For`) are always removed.
 
 use std::borrow::Cow;
 use std::net::IpAddr;

@@ -55,7 +55,7 @@ fn accounts_own_functions_of_the_same_name_with_their_own_ids_and_quotas() {
 }
 
 #[test]
-fn an_account_goes_when_it_owns_nothing_and_its_keys_with_it() {
+fn empty_account_is_deleted_with_its_keys() {
     let mut server = server();
     let operator = server.client();
     let second = account(&operator, "second");
@@ -81,7 +81,7 @@ fn an_account_goes_when_it_owns_nothing_and_its_keys_with_it() {
 }
 
 #[test]
-fn what_is_the_operators_is_no_one_elses() {
+fn operator_actions_are_refused_to_other_accounts() {
     let server = server();
     let operator = server.client();
     let second = account(&operator, "second");
@@ -130,7 +130,7 @@ fn what_is_the_operators_is_no_one_elses() {
         !keys.to_string().contains(second.key.reveal()),
         "a secret is shown once"
     );
-    // Who has a policy cares for nothing, whatever it says.
+    // A key with a policy does not manage accounts, even if its policy allows everything.
     let all = bound(
         &second,
         json!([{"effect": "allow", "action": "*", "resource": "*"}]),
@@ -177,7 +177,7 @@ fn a_key_does_what_its_policy_says_and_nothing_else() {
         ""
     );
     assert_eq!(key.code("GetFunction", &named), "");
-    // A namespace is none of what is in it.
+    // Permission for the functions in a namespace is not permission for the namespace.
     assert_eq!(
         key.code("ListFunctions", &json!({})),
         "UnauthorizedOperation"
@@ -205,7 +205,7 @@ fn a_key_does_what_its_policy_says_and_nothing_else() {
     // What it may not do to one function it may not do by copying either.
     let copy = json!({"FunctionName": "hello", "NewFunctionName": "copy"});
     assert_eq!(key.code("CopyFunction", &copy), "UnauthorizedOperation");
-    // A refused field is named before anyone is told what exists.
+    // A refused field is named before the answer shows whether a resource exists.
     assert_eq!(
         key.code("GetFunction", &json!({"FunctionName": 7})),
         "InvalidParameter"
@@ -243,7 +243,7 @@ fn a_key_does_what_its_policy_says_and_nothing_else() {
 }
 
 #[test]
-fn policies_that_cannot_be_honoured_are_refused() {
+fn unsupported_policies_are_refused() {
     let server = server();
     let root = server.client();
     for (statement, part) in [
@@ -322,7 +322,7 @@ fn policies_that_cannot_be_honoured_are_refused() {
 }
 
 #[test]
-fn each_account_has_so_many_calls_of_an_action() {
+fn rate_limits_apply_per_account_and_action() {
     let server = Server::flags(VIRGA, &["--rate-limits", "ListFunctions=1,GetAccount=0"]);
     let first = server.client();
     let second = account(&first, "second");
@@ -345,7 +345,7 @@ fn each_account_has_so_many_calls_of_an_action() {
 }
 
 #[test]
-fn an_address_that_fails_to_authenticate_is_not_heard_for_a_while() {
+fn repeated_auth_failures_block_source_ip() {
     let server = Server::flags(VIRGA, &["--auth-failures", "1"]);
     let client = server.client();
     let stranger = client.with_key(&client.id, "wrong");
@@ -356,14 +356,14 @@ fn an_address_that_fails_to_authenticate_is_not_heard_for_a_while() {
     });
     assert_eq!(codes.len(), 2, "{codes:?}");
     assert!(codes.contains("AuthFailure.SignatureFailure"));
-    // It is heard again, and who signs well is never counted.
-    testkit::eventually("it is heard again", || {
+    // It is admitted again, and valid signatures never count.
+    testkit::eventually("it is admitted again", || {
         client.code("ListFunctions", &json!({})).is_empty()
     });
 }
 
 #[test]
-fn the_command_line_cares_for_accounts_and_keys() {
+fn command_line_manages_accounts_and_keys() {
     let server = server();
     let run = |words: &str| {
         let done = server.cli(&words.split(' ').collect::<Vec<_>>());

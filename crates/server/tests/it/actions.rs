@@ -236,7 +236,7 @@ fn code_and_settings_are_changed() {
     assert_eq!(
         client.answer("fun", &json!({})),
         json!(["1", 256]),
-        "what is not named stays"
+        "fields that are not named keep their values"
     );
     update(json!({"Environment": {"Variables": [{"Key": "A", "Value": "2"}]}})).expect("changed");
     assert_eq!(client.answer("fun", &json!({})), json!(["2", 256]));
@@ -537,7 +537,7 @@ fn quotas_are_configured() {
 }
 
 #[test]
-fn logs_are_found_by_what_became_of_a_request() {
+fn logs_are_found_by_the_status_of_the_request() {
     let server = server();
     let client = server.client();
     let source = "def main_handler(e, c):\n    print('said', e['n'])\n    return 1 // e['n']\n";

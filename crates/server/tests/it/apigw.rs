@@ -10,7 +10,7 @@ use testkit::{Client, Options, Server, programs};
 use crate::urls::{Reply, send};
 use crate::{VIRGA, server};
 
-/// Shows the request, or answers as it is told to in the query.
+/// Shows the request, or answers as its query says.
 const SHOWS: &str = r#"
 def main_handler(event, context):
     how = event['queryString'].get('how')
@@ -23,7 +23,7 @@ def main_handler(event, context):
     return event
 "#;
 
-/// Gives a function an API, and what is said of it.
+/// Gives a function an API; returns its description.
 fn api(client: &Client, function: &str, desc: &Value) -> Value {
     let request = json!({"FunctionName": function, "TriggerName": "gateway", "Type": "apigw", "TriggerDesc": desc.to_string()});
     let trigger = client.ok("CreateTrigger", &request)["TriggerInfo"].take();
@@ -48,7 +48,7 @@ fn update(client: &Client, desc: &Value) {
 }
 
 #[test]
-fn an_api_leads_to_its_function_with_the_gateway_s_event() {
+fn api_gateway_request_reaches_its_function_as_the_gateway_event() {
     let server = server();
     let client = server.client();
     client.create("shows", SHOWS, json!({}));
@@ -169,7 +169,7 @@ fn an_api_leads_to_its_function_with_the_gateway_s_event() {
 }
 
 #[test]
-fn an_api_takes_what_it_is_told_to_and_stays_over_a_restart() {
+fn api_accepts_only_its_configured_method_and_path_and_survives_a_restart() {
     let mut server = Server::with(VIRGA, Options::default());
     let client = server.client();
     client.create("shows", SHOWS, json!({}));
@@ -338,7 +338,7 @@ fn an_api_with_authentication_takes_requests_of_the_account_s_key_pairs() {
 }
 
 #[test]
-fn pages_of_every_origin_may_call_an_api_that_says_so() {
+fn api_with_cors_allows_pages_of_every_origin() {
     let server = server();
     let client = server.client();
     client.create("shows", SHOWS, json!({}));
@@ -394,7 +394,7 @@ fn a_web_function_s_api_passes_requests_on() {
 }
 
 #[test]
-fn what_an_api_cannot_be_is_refused_with_a_reason() {
+fn invalid_api_settings_are_refused_with_a_reason() {
     let server = server();
     let client = server.client();
     client.create("shows", SHOWS, json!({}));

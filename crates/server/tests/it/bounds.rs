@@ -22,7 +22,7 @@ fn small(kind: &str) -> Value {
     }
 }
 
-/// What is beyond every bound of a field.
+/// A value above every limit of a field.
 fn large(kind: &str, published: &Value) -> Value {
     let text = "x".repeat(50_000);
     if let Some(item) = kind
@@ -50,7 +50,7 @@ fn needed(kind: &str, published: &Value) -> Value {
 }
 
 #[test]
-fn every_published_text_and_list_is_refused_when_it_is_beyond_every_bound() {
+fn every_published_text_and_list_is_refused_above_its_limit() {
     let server = server();
     let client = server.client();
     let published: Value = serde_json::from_str(PUBLISHED).expect("the published fields");
@@ -65,7 +65,7 @@ fn every_published_text_and_list_is_refused_when_it_is_beyond_every_bound() {
             .collect();
         for (name, kind) in fields {
             let kind = kind.as_str().expect("a type");
-            // A number is one of 64 bits. What runs and what is code may be large; they have limits of their own.
+            // A number is one of 64 bits. Events and code may be large; they have limits of their own.
             let large_enough = ["ClientContext", "Event", "ZipFile"].contains(&name.as_str());
             if matches!(kind, "int" | "float" | "bool") || large_enough {
                 continue;
@@ -89,9 +89,9 @@ fn every_published_text_and_list_is_refused_when_it_is_beyond_every_bound() {
             let mut request = usual.clone();
             request.insert(name.clone(), large(kind, &published));
             let refused = refused(&client, action, &request.into());
-            let told = refused.message.starts_with(name.as_str())
+            let named = refused.message.starts_with(name.as_str())
                 && refused.message.contains(" are not allowed; up to ");
-            assert!(told, "{action} {name}: {refused:?}");
+            assert!(named, "{action} {name}: {refused:?}");
             sent += 1;
         }
     }
@@ -128,8 +128,8 @@ fn a_document_that_is_only_shown_again_is_bounded() {
             let request = json!({"FunctionName": "hello", field: document});
             let refused = refused(&client, "UpdateFunctionConfiguration", &request);
             assert_eq!(refused.code, "InvalidParameterValue", "{}", refused.message);
-            let told = refused.message.starts_with(field) && refused.message.contains("; up to ");
-            assert!(told, "{}", refused.message);
+            let named = refused.message.starts_with(field) && refused.message.contains("; up to ");
+            assert!(named, "{}", refused.message);
         }
     }
     let shown = client.ok("GetFunction", &json!({"FunctionName": "hello"}));
@@ -164,7 +164,7 @@ fn peak_kb(pid: u32) -> u64 {
 }
 
 #[test]
-fn what_is_as_long_as_its_bound_is_taken() {
+fn values_at_their_limit_are_accepted() {
     let server = server();
     let client = server.client();
     let tags: Vec<_> = (0..50)
@@ -215,7 +215,7 @@ fn an_account_s_records_have_a_quota_that_others_do_not_share() {
     // Nothing else comes that is as large, by whatever action.
     let copy = json!({"FunctionName": "hello", "NewFunctionName": "copy"});
     assert_eq!(root.code("CopyFunction", &copy), "LimitExceeded.Quota");
-    // What is there goes on, and another account has its own.
+    // Existing functions go on, and another account has a quota of its own.
     assert_eq!(root.answer("hello", &json!({})), "hello");
     other.create("hello", HELLO, json!({"VpcConfig": document}));
     server.kill();

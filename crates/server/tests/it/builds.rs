@@ -1,4 +1,4 @@
-//! A package whose build is an attacker: what it tries while its dependencies are installed, and what is left of it.
+//! A package whose build is an attacker: its attempts while dependencies are installed, and their traces.
 
 use std::fs;
 use std::net::TcpListener;
@@ -12,11 +12,11 @@ use crate::packages::BACKEND;
 
 /// A package whose dependency runs some code while it is built; the function gives back what `attack` returned.
 fn attacking(code: &str) -> String {
-    let told = "\"VALUE = 42\\n\"";
-    assert!(BACKEND.contains(told), "the backend has changed");
+    let found = "\"VALUE = 42\\n\"";
+    assert!(BACKEND.contains(found), "the backend has changed");
     let backend = format!(
         "{code}\n{}",
-        BACKEND.replace(told, "'VALUE = ' + repr(attack())")
+        BACKEND.replace(found, "'VALUE = ' + repr(attack())")
     );
     package(&[
         (
@@ -93,7 +93,7 @@ fn mark(test: &str) -> String {
 }
 
 #[test]
-fn nothing_of_a_build_survives_virgas_kill() {
+fn build_ends_with_a_killed_virga() {
     for user in [false, true] {
         let mut server = Server::with(
             VIRGA,
@@ -111,7 +111,7 @@ fn nothing_of_a_build_survives_virgas_kill() {
 }
 
 #[test]
-fn nothing_of_a_build_survives_virgas_stop() {
+fn build_ends_with_a_stopped_virga() {
     let mut server = with(&["--drain-timeout", "1"]);
     let mark = mark("stopped");
     build(&server.client(), "lingers", &lingering(&mark));
@@ -125,7 +125,7 @@ fn nothing_of_a_build_survives_virgas_stop() {
 }
 
 #[test]
-fn nothing_of_a_build_survives_its_timeout() {
+fn build_ends_with_its_timeout() {
     let server = with(&["--install-timeout", "4"]);
     let (client, mark) = (server.client(), mark("late"));
     let why = failure(&client, "lingers", &lingering(&mark));
@@ -137,7 +137,7 @@ fn nothing_of_a_build_survives_its_timeout() {
 }
 
 #[test]
-fn nothing_of_a_build_survives_its_function() {
+fn build_ends_with_its_deleted_function() {
     let server = with(&[]);
     let (client, mark) = (server.client(), mark("deleted"));
     build(&client, "lingers", &lingering(&mark));
@@ -172,7 +172,7 @@ fn a_build_is_limited_like_an_instance() {
         };
         let server = Server::with(VIRGA, options);
         let client = server.client();
-        let told = attack(
+        let found = attack(
             &client,
             "forks",
             r"
@@ -191,8 +191,8 @@ def attack():
 ",
         );
         // EAGAIN.
-        assert_eq!(told[1], 11, "{told}");
-        assert!(told[0].as_u64().is_some_and(|made| made < 60), "{told}");
+        assert_eq!(found[1], 11, "{found}");
+        assert!(found[0].as_u64().is_some_and(|made| made < 60), "{found}");
         let why = failure(
             &client,
             "takes-all",
@@ -202,25 +202,25 @@ def attack():
             why.contains("ran out of memory") && why.contains("may have 256 MB"),
             "{why}"
         );
-        let told = attack(
+        let found = attack(
             &client,
             "is",
             "import os\ndef attack():\n    status = open('/proc/self/status').read()\n    caps = [l.split()[1] for l in status.split('\\n') \
              if l.startswith('Cap')]\n    return [os.getuid() > 0, sorted(set(caps)), os.path.exists('/etc/shadow'), \
              len([p for p in os.listdir('/proc') if p.isdigit()]) < 20]\n",
         );
-        assert_eq!(told, json!([true, ["0000000000000000"], false, true]));
+        assert_eq!(found, json!([true, ["0000000000000000"], false, true]));
     }
 }
 
 #[test]
-fn what_a_build_writes_is_bounded_while_it_writes() {
+fn build_output_is_bounded_while_it_is_written() {
     let server = with(&[
         "--limits",
         "unpacked_bytes=20000000,unpacked_entries=2000,tmp_mb=20",
     ]);
     let client = server.client();
-    let told = attack(
+    let found = attack(
         &client,
         "writes",
         r"
@@ -235,7 +235,7 @@ def fill(path):
         pass
     return done
 def attack():
-    told = []
+    found = []
     for place in ('/var/user', '/tmp'):
         own, written, made = os.path.join(place, 'own'), 0, 0
         os.mkdir(own)
@@ -253,7 +253,7 @@ def attack():
         except OSError:
             pass
         shutil.rmtree(own)
-        told.append([written, made])
+        found.append([written, made])
     others = []
     for place in ('/', '/var', '/var/tmp', '/dev', '/dev/shm', '/usr', '/etc', '/opt', '/home/qcloud'):
         try:
@@ -262,10 +262,10 @@ def attack():
                 others.append(place)
         except OSError:
             pass
-    return [told, others]
+    return [found, others]
 ",
     );
-    for (written, made) in told[0]
+    for (written, made) in found[0]
         .as_array()
         .expect("a list")
         .iter()
@@ -274,11 +274,11 @@ def attack():
         // Files take whole pages.
         assert!(
             written.as_u64().is_some_and(|bytes| bytes < 30_000_000),
-            "{told}"
+            "{found}"
         );
-        assert!(made.as_u64().is_some_and(|made| made < 2000), "{told}");
+        assert!(made.as_u64().is_some_and(|made| made < 2000), "{found}");
     }
-    assert_eq!(told[1], json!([]), "{told}");
+    assert_eq!(found[1], json!([]), "{found}");
     let why = failure(
         &client,
         "leaves",
@@ -322,7 +322,7 @@ fn a_build_reaches_what_functions_reach_and_no_more() {
         .next()
         .expect("a port")
         .to_owned();
-    let told = attack(
+    let found = attack(
         &client,
         "reaches",
         &format!(
@@ -340,18 +340,18 @@ def attack():
 "
         ),
     );
-    assert_eq!(told, json!([[false, false, false, false, false], true]));
+    assert_eq!(found, json!([[false, false, false, false, false], true]));
 }
 
 /// Links that lead out of the tree, swapped with directories for as long as anything runs.
 #[test]
-fn what_is_taken_over_follows_no_link() {
+fn build_result_is_copied_without_following_links() {
     let server = with(&[]);
     let client = server.client();
     let secret = tempfile::tempdir().expect("a directory");
     fs::write(secret.path().join("key"), "secret-of-the-host").expect("written");
     fs::write(secret.path().join("module.py"), "x = 1").expect("written");
-    let told = attack(
+    let found = attack(
         &client,
         "links",
         &format!(
@@ -378,7 +378,7 @@ def attack():
             secret = secret.path().display()
         ),
     );
-    assert_eq!(told, 1);
+    assert_eq!(found, 1);
     let trees = server.data().join("code/trees");
     eventually("it is compiled", || {
         let all = fs::read_dir(&trees).into_iter().flatten().flatten();
@@ -427,7 +427,7 @@ fn private_index() -> (u16, std::sync::mpsc::Receiver<String>) {
     ]);
     let listener = TcpListener::bind("127.0.0.1:0").expect("bound");
     let port = listener.local_addr().expect("an address").port();
-    let (tell, told) = std::sync::mpsc::channel();
+    let (request_sender, requests) = std::sync::mpsc::channel();
     std::thread::spawn(move || {
         for stream in listener.incoming().flatten() {
             let mut head = Vec::new();
@@ -448,7 +448,7 @@ fn private_index() -> (u16, std::sync::mpsc::Receiver<String>) {
             let known = head.iter().any(|line| {
                 line.eq_ignore_ascii_case("authorization: Basic b3BlcmF0b3I6c2U6Y3JldA==")
             });
-            let _ = tell.send(format!("{known} {path}"));
+            let _ = request_sender.send(format!("{known} {path}"));
             let file = "/repo/files/private_one-1.0-py3-none-any.whl";
             let (status, kind, body) = match path.as_str() {
                 _ if !known => ("401 Unauthorized", "text/plain", b"no".to_vec()),
@@ -470,10 +470,11 @@ fn private_index() -> (u16, std::sync::mpsc::Receiver<String>) {
                 .and_then(|()| (&stream).write_all(&body));
         }
     });
-    (port, told)
+    (port, requests)
 }
 
-/// Asks the index as pip was told to, and for what is not a build's; gives that back with everything a build sees.
+/// Requests packages from the index as pip is configured, and paths that builds may not have; returns the answers with everything a
+/// build sees.
 const CURIOUS: &str = r"
 import base64, glob, os, subprocess, sys, urllib.request, urllib.error
 def attack():
@@ -514,15 +515,15 @@ fn an_index_with_credentials_serves_builds_that_never_see_them() {
         let shown = client.wait_until_ready("uses");
         assert_eq!(shown["Status"], "Active", "{network}: {shown}");
         assert_eq!(client.answer("uses", &json!({})), 42);
-        let told = attack(&client, "curious", CURIOUS);
+        let found = attack(&client, "curious", CURIOUS);
         assert_eq!(
-            told[0],
+            found[0],
             json!([200, 401, 403, 403, 405, 401]),
             "{network}: {}",
-            told[0]
+            found[0]
         );
         for secret in ["se:cret", "se%3Acret", "b3BlcmF0b3I6c2U6Y3JldA"] {
-            assert!(!told.to_string().contains(secret), "{network}: {told}");
+            assert!(!found.to_string().contains(secret), "{network}: {found}");
             assert!(!shown.to_string().contains(secret) && !server.log().contains(secret));
         }
         let all: Vec<_> = asked.try_iter().collect();
@@ -531,7 +532,7 @@ fn an_index_with_credentials_serves_builds_that_never_see_them() {
             "{all:?}"
         );
         // A build that has ended, or a function, has no way any more.
-        let url = told[2].as_str().expect("a URL");
+        let url = found[2].as_str().expect("a URL");
         let (user, host) = url["http://".len()..]
             .split_once('/')
             .map_or((url, ""), |(authority, _)| {

@@ -86,7 +86,7 @@ fn a_function_is_written_deployed_invoked_changed_read_and_deleted() {
 }
 
 #[test]
-fn exit_codes_tell_what_went_wrong() {
+fn exit_codes_show_the_kind_of_failure() {
     let server = server();
     let client = server.client();
     client.create(
@@ -112,7 +112,7 @@ fn exit_codes_tell_what_went_wrong() {
 }
 
 #[test]
-fn a_follower_sees_what_comes() {
+fn followed_logs_show_new_lines() {
     use std::io::{BufRead, BufReader};
     let server = server();
     let client = server.client();
@@ -145,7 +145,7 @@ fn a_follower_sees_what_comes() {
 }
 
 #[test]
-fn the_doctor_finds_this_host_fit_and_shells_are_completed() {
+fn doctor_passes_on_this_host_and_completions_are_printed() {
     let server = server();
     let doctor = server.cli(&["doctor"]);
     let findings: Value = serde_json::from_str(&out(&doctor)).expect("JSON");
@@ -319,7 +319,7 @@ fn a_directory_s_name_is_never_cut_to_another_function_s() {
 }
 
 #[test]
-fn a_function_that_another_source_deployed_is_overwritten_only_when_that_is_meant() {
+fn deploy_overwrites_a_function_of_another_source_only_when_forced() {
     let server = server();
     let parent = tempfile::tempdir().expect("a directory");
     let one = source(&parent.path().join("one"), "hi", "one");
@@ -342,7 +342,7 @@ fn a_function_that_another_source_deployed_is_overwritten_only_when_that_is_mean
 }
 
 #[test]
-fn what_a_function_was_deployed_with_stays_unless_a_flag_changes_it() {
+fn deploy_keeps_settings_that_no_flag_changes() {
     let server = server();
     let parent = tempfile::tempdir().expect("a directory");
     let path = source(parent.path(), "kept", "one");
@@ -375,7 +375,7 @@ fn what_a_function_was_deployed_with_stays_unless_a_flag_changes_it() {
 }
 
 #[test]
-fn secrets_and_ignored_files_stay_out_of_a_package_and_that_is_said() {
+fn secrets_and_ignored_files_are_left_out_of_a_package_with_a_notice() {
     let server = server();
     let parent = tempfile::tempdir().expect("a directory");
     let path = source(parent.path(), "tidy", "one");
@@ -403,7 +403,7 @@ fn secrets_and_ignored_files_stay_out_of_a_package_and_that_is_said() {
 }
 
 #[test]
-fn showing_a_url_never_changes_who_may_call_it() {
+fn showing_a_url_never_changes_its_authentication() {
     let server = server();
     let client = server.client();
     client.create("fn", "def main_handler(e, c):\n    pass\n", json!({}));
@@ -419,7 +419,7 @@ fn showing_a_url_never_changes_who_may_call_it() {
 }
 
 #[test]
-fn a_mistake_is_answered_and_not_passed_over() {
+fn mistaken_arguments_are_reported() {
     let server = server();
     server
         .client()

@@ -1,4 +1,4 @@
-//! The cloud's own names inside functions: where they lead, whose certificate they have, and what is left of it when it is switched off.
+//! The cloud's own names inside functions: their addresses, their certificate, and the option that switches them off.
 
 use serde_json::{Value, json};
 use testkit::{Client, Options, Server, package};
@@ -110,7 +110,7 @@ fn gateway(client: &Client) -> Value {
 }
 
 #[test]
-fn names_of_the_cloud_lead_to_virga_and_others_nowhere_without_a_way_out() {
+fn cloud_names_resolve_to_virga_and_others_fail_without_network() {
     let server = server();
     let client = server.client();
     looks(&client);
@@ -207,9 +207,9 @@ fn a_function_trusts_the_certificate_of_the_cloud_s_names_in_each_usual_way() {
     if let Ok(host) = std::fs::read_to_string("/etc/ssl/certs/ca-certificates.crt") {
         assert!(bundle.starts_with(&host));
     }
-    let told = client.answer("looks", &json!({"environment": true}));
+    let found = client.answer("looks", &json!({"environment": true}));
     assert_eq!(
-        told,
+        found,
         json!({
             "SSL_CERT_FILE": "/etc/ssl/certs/ca-certificates.crt",
             "REQUESTS_CA_BUNDLE": "/etc/ssl/certs/ca-certificates.crt",
@@ -274,7 +274,7 @@ fn certifi_s_list_is_the_sandbox_s_unless_the_function_names_a_list_itself() {
 }
 
 #[test]
-fn switched_off_the_names_are_the_host_s_and_nothing_more_is_trusted() {
+fn without_cloud_names_the_host_resolves_and_no_authority_is_added() {
     let server = Server::flags(VIRGA, &["--cloud-names", "off"]);
     let client = server.client();
     looks(&client);
@@ -301,7 +301,7 @@ fn switched_off_the_names_are_the_host_s_and_nothing_more_is_trusted() {
 }
 
 #[test]
-fn by_the_cloud_s_names_a_function_acts_within_its_role_and_no_further() {
+fn calls_by_cloud_names_are_bounded_by_the_role_of_the_function() {
     let server = server();
     let client = server.client();
     let policy = json!({"version": "2.0", "statement": [{"effect": "allow", "action": "scf:ListFunctions", "resource": "*"}]});
@@ -342,8 +342,8 @@ fn a_function_without_a_public_network_reaches_the_cloud_s_names() {
     let client = server.client();
     let internal = json!({"PublicNetConfig": {"PublicNetStatus": "DISABLE"}, "Timeout": 60});
     client.create("looks", LOOKS, internal);
-    let told = client.answer("looks", &json!({"environment": true}));
-    assert_eq!(told["NODE_EXTRA_CA_CERTS"], "/etc/ssl/certs/virga.pem");
+    let found = client.answer("looks", &json!({"environment": true}));
+    assert_eq!(found["NODE_EXTRA_CA_CERTS"], "/etc/ssl/certs/virga.pem");
     for name in API {
         let event = json!({"page": format!("https://{name}/healthz")});
         assert_eq!(

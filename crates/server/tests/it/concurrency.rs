@@ -1,4 +1,4 @@
-//! Memory that is set aside: exclusive, and an upper bound.
+//! Reserved memory: exclusive, and an upper bound.
 
 use std::collections::BTreeSet;
 use std::thread;
@@ -8,10 +8,10 @@ use testkit::{Client, Server};
 
 use crate::VIRGA;
 
-/// Tells its instance, after a while in which others come.
+/// Returns its instance, after a while in which others start.
 const SLOW: &str = "import os, time\nid = os.urandom(8).hex()\ndef main_handler(e, c):\n    time.sleep(e.get('for', 0.3))\n    return id\n";
 
-/// 512 MB for an account, of which 384 can be set aside.
+/// 512 MB for an account, of which 384 can be reserved.
 fn small(more: &[&str]) -> Server {
     let mut flags = vec!["--limits", "concurrency_mb=512,unreservable_mb=128"];
     flags.extend(more);
@@ -51,7 +51,7 @@ fn reserve(client: &Client, name: &str, mb: i64) -> String {
 }
 
 #[test]
-fn what_is_set_aside_is_exactly_what_a_function_has() {
+fn reserved_memory_is_guarantee_and_maximum() {
     let server = small(&["--wait", "60"]);
     let client = server.client();
     for name in ["first", "second"] {
@@ -72,7 +72,7 @@ fn what_is_set_aside_is_exactly_what_a_function_has() {
 }
 
 #[test]
-fn what_is_over_is_refused_in_scfs_words_and_nothing_set_aside_stops_a_function() {
+fn excess_requests_get_scf_codes_and_zero_reserved_memory_stops_a_function() {
     let mut server = small(&["--wait", "1"]);
     let client = server.client();
     client.create("first", SLOW, json!({"Timeout": 20}));
@@ -118,7 +118,7 @@ fn what_is_over_is_refused_in_scfs_words_and_nothing_set_aside_stops_a_function(
 }
 
 #[test]
-fn not_everything_can_be_set_aside() {
+fn unreservable_memory_cannot_be_reserved() {
     let server = small(&[]);
     let client = server.client();
     for name in ["first", "second"] {
@@ -128,7 +128,7 @@ fn not_everything_can_be_set_aside() {
         ("first", 256, ""),
         ("second", 256, "FailedOperation.ReservedExceedTotal"),
         ("second", 128, ""),
-        // A function's own can be changed within what it has and what is left.
+        // A function's reserved memory can be changed within its own and the free part.
         ("first", 384, "FailedOperation.ReservedExceedTotal"),
         ("first", 128, ""),
         ("second", 256, ""),
@@ -166,7 +166,7 @@ fn usage(client: &Client) -> Value {
 }
 
 #[test]
-fn what_an_account_chooses_holds_at_once_exactly_and_after_a_restart() {
+fn total_concurrency_applies_at_once_and_after_a_restart() {
     let mut server = Server::flags(
         VIRGA,
         &[
@@ -179,9 +179,9 @@ fn what_an_account_chooses_holds_at_once_exactly_and_after_a_restart() {
     let client = server.client();
     client.create("first", SLOW, json!({"Timeout": 20}));
     exactly(&client, "first", 16, 8);
-    // What idles above it is stopped, and no more than it is started, whoever asks.
+    // Idle instances above it are stopped, and no more than it are started.
     assert_eq!(total(&client, 384), "");
-    testkit::eventually("what is over it ends", || instances(&client) == 3);
+    testkit::eventually("instances above it end", || instances(&client) == 3);
     exactly(&client, "first", 40, 3);
     server.kill();
     server.restart();
@@ -203,7 +203,7 @@ fn instances(client: &Client) -> u32 {
 }
 
 #[test]
-fn a_total_is_at_least_what_was_promised_and_at_most_what_the_operator_allows() {
+fn total_concurrency_is_between_reserved_memory_and_the_operators_limit() {
     let server = small(&["--wait", "1"]);
     let client = server.client();
     client.create("first", SLOW, json!({"Timeout": 20}));
@@ -217,12 +217,12 @@ fn a_total_is_at_least_what_was_promised_and_at_most_what_the_operator_allows() 
     for (mb, code) in rows {
         assert_eq!(total(&client, mb), code, "{mb}");
     }
-    let elsewhere = json!({"TotalConcurrencyMem": 512, "Namespace": "nowhere"});
+    let other_namespace = json!({"TotalConcurrencyMem": 512, "Namespace": "nowhere"});
     assert_eq!(
-        client.code("PutTotalConcurrencyConfig", &elsewhere),
+        client.code("PutTotalConcurrencyConfig", &other_namespace),
         "ResourceNotFound.Namespace"
     );
-    // What is set aside is so within what the account has now.
+    // Reserved memory counts against the account's present total.
     assert_eq!(
         reserve(&client, "first", 384),
         "LimitExceeded.FunctionReservedConcurrencyMemory"
@@ -237,14 +237,14 @@ fn a_total_is_at_least_what_was_promised_and_at_most_what_the_operator_allows() 
 }
 
 #[test]
-fn new_instances_come_at_their_rate_and_a_wait_that_ends_for_it_says_so() {
+fn instance_start_rate_is_limited_and_reported_as_the_reason_of_throttling() {
     let limits = "scale_out_per_minute=2";
     let server = Server::flags(VIRGA, &["--limits", limits, "--wait", "1"]);
     let client = server.client();
     client.create("first", SLOW, json!({"Timeout": 20}));
     let (ids, refused) = burst(&client, "first", 5, 4.0);
     assert_eq!((ids.len(), refused), (2, 3));
-    // Another function of the account is told why, and what is there serves on.
+    // The error of another function names the reason, and existing instances go on.
     client.create("second", SLOW, json!({}));
     let said = client.invoke("second", &json!({}))["ErrMsg"].to_string();
     assert!(
@@ -256,7 +256,7 @@ fn new_instances_come_at_their_rate_and_a_wait_that_ends_for_it_says_so() {
 }
 
 #[test]
-fn what_runs_above_a_lowered_limit_ends_with_its_request() {
+fn instances_above_a_lowered_limit_end_with_their_request() {
     let server = Server::flags(VIRGA, &["--wait", "60"]);
     let client = server.client();
     client.create("first", SLOW, json!({"Timeout": 60}));

@@ -1,4 +1,4 @@
-//! What virga is told, and what it says when that is wrong.
+//! Options and their sources, and the messages about wrong ones.
 
 use testkit::{Server, base64};
 
@@ -33,7 +33,7 @@ fn all_problems_are_listed_before_a_port_opens() {
 }
 
 #[test]
-fn what_cannot_be_used_is_said_with_how_to_mend_it() {
+fn unusable_settings_are_reported_with_the_fix() {
     let directory = tempfile::tempdir().expect("a directory");
     let run = |flags: &[&str]| {
         // One that starts after all must not be waited for.

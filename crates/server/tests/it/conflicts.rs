@@ -9,7 +9,7 @@ use testkit::package;
 use crate::server;
 
 #[test]
-fn of_changes_at_the_same_time_each_is_whole_or_refused() {
+fn concurrent_changes_are_atomic_or_refused() {
     let server = server();
     let client = server.client();
     client.create("torn", "def main_handler(e, c):\n    return 0\n", json!({}));

@@ -7,7 +7,7 @@ use std::process::Command;
 /// A small disk, gone with this.
 pub(crate) struct Disk(pub(crate) PathBuf);
 
-/// What leaves no room on it, while this is there.
+/// A file that leaves no free space on it.
 pub(crate) struct Filler(PathBuf);
 
 impl Disk {
@@ -24,7 +24,7 @@ impl Disk {
         Self(path)
     }
 
-    /// Leaves no room.
+    /// Leaves no free space.
     pub(crate) fn fill(&self) -> Filler {
         let filler = self.0.join("filler");
         let mut file = fs::File::create(&filler).expect("a file");

@@ -128,7 +128,7 @@ fn libraries_of_code_and_layers_are_found_by_their_names() {
 }
 
 #[test]
-fn what_a_process_reads_at_its_start_holds_for_a_handler() {
+fn environment_read_at_process_start_applies_to_handlers() {
     // A variable, what a handler asks, and what it must hear. The same is asked in a child, which is started with it.
     let rows: &[(&str, &str, &str)] = &[
         ("PYTHONHASHSEED", "0", "hash('virga')"),
@@ -184,8 +184,8 @@ def ask(question):
     return repr(eval(question))
 def main_handler(question, context):
     child = 'import sys; sys.path.insert(0, \"/var/user\"); import index; print(index.ask(sys.argv[1]))'
-    told = subprocess.run([sys.executable, '-S', '-c', child, question], stdout=subprocess.PIPE)
-    return [ask(question), told.stdout.decode().strip(), sorted(os.environ)]
+    output = subprocess.run([sys.executable, '-S', '-c', child, question], stdout=subprocess.PIPE)
+    return [ask(question), output.stdout.decode().strip(), sorted(os.environ)]
 ";
     let [inner, outer] = libraries();
     let files: &[(&str, &[u8])] = &[
@@ -316,12 +316,12 @@ fn node_reads_its_options_at_its_start() {
 }
 
 #[test]
-fn the_locale_that_is_named_is_there() {
+fn configured_locale_exists() {
     let python = "\
 import locale, subprocess, sys
 def run(*command):
-    told = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-    return [told.returncode, told.stdout.decode()]
+    output = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    return [output.returncode, output.stdout.decode()]
 def main_handler(event, context):
     locale.setlocale(locale.LC_ALL, '')
     return [
@@ -332,8 +332,8 @@ def main_handler(event, context):
     let bash = "#!/bin/bash\n\
         api=\"http://$SCF_RUNTIME_API:$SCF_RUNTIME_API_PORT/runtime\"\n\
         curl -s -X POST -d ' ' \"$api/init/ready\"\n\
-        while true; do\n  curl -s \"$api/invocation/next\" > ${TMPDIR:-/tmp}/event\n  told=$(bash -c 'locale 2>&1 >/dev/null; echo end' 2>&1)\n\
-        \u{20} curl -s -X POST -d \"\\\"$told\\\"\" \"$api/invocation/response\"\ndone\n";
+        while true; do\n  curl -s \"$api/invocation/next\" > ${TMPDIR:-/tmp}/event\n  output=$(bash -c 'locale 2>&1 >/dev/null; echo end' 2>&1)\n\
+        \u{20} curl -s -X POST -d \"\\\"$output\\\"\" \"$api/invocation/response\"\ndone\n";
     for (server, place) in servers() {
         let client = server.client();
         for (name, more) in [

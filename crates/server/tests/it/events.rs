@@ -49,7 +49,7 @@ pub(crate) fn ended(client: &Client, status: u16) -> f64 {
     client.metric(&line).unwrap_or(0.0)
 }
 
-/// What is counted is counted a moment after it can be seen.
+/// Counters change a moment after their effect is visible.
 pub(crate) fn comes_to(client: &Client, metric: &str, value: f64) {
     eventually(&format!("{metric} is {value}"), || {
         client.metric(metric) == Some(value)
@@ -102,7 +102,7 @@ fn an_event_is_answered_with_its_id_alone_and_runs() {
 }
 
 #[test]
-fn what_cannot_be_accepted_is_refused_at_once() {
+fn unacceptable_event_is_refused_at_once() {
     let server = server();
     let client = server.client();
     client.create("fun", REMEMBERS, json!({}));
@@ -139,7 +139,7 @@ fn what_cannot_be_accepted_is_refused_at_once() {
 }
 
 #[test]
-fn a_lane_keeps_its_order_where_one_instance_serves_it() {
+fn function_queue_keeps_its_order_with_one_instance() {
     let server = server();
     let client = server.client();
     client.create("fun", REMEMBERS, json!({"MemorySize": 128}));
@@ -153,7 +153,7 @@ fn a_lane_keeps_its_order_where_one_instance_serves_it() {
 }
 
 #[test]
-fn a_failing_function_is_tried_three_times_and_holds_up_no_other() {
+fn failing_event_is_retried_twice_and_delays_no_other_function() {
     let server = quick(&[]);
     let client = server.client();
     client.create("fails", FAILS, json!({}));
@@ -163,14 +163,16 @@ fn a_failing_function_is_tried_three_times_and_holds_up_no_other() {
         send(&client, "works", &json!({ "n": n }));
     }
     eventually("all that can has run", || ended(&client, 200) == 20.0);
-    eventually("the others are given up", || ended(&client, 430) == 60.0);
+    eventually("the others have failed permanently", || {
+        ended(&client, 430) == 60.0
+    });
     eventually("nothing is left", || client.queued() == Some(0.0));
     comes_to(&client, "virga_events_retried_total", 40.0);
     comes_to(&client, "virga_events_failed_total", 20.0);
 }
 
 #[test]
-fn a_function_without_instances_keeps_its_events_over_a_kill_and_delays_no_other() {
+fn throttled_function_keeps_its_events_through_a_kill_and_delays_no_other() {
     let mut server = quick(&[]);
     let client = server.client();
     client.create("stopped", REMEMBERS, json!({"MemorySize": 128}));
@@ -197,7 +199,7 @@ fn a_function_without_instances_keeps_its_events_over_a_kill_and_delays_no_other
 }
 
 #[test]
-fn metrics_tell_events_that_wait_from_those_that_run() {
+fn metrics_count_waiting_and_running_events_separately() {
     let server = server();
     let client = server.client();
     let source = "import time\ndef main_handler(event, context):\n    time.sleep(600)\n";
@@ -212,7 +214,7 @@ fn metrics_tell_events_that_wait_from_those_that_run() {
 }
 
 #[test]
-fn sigterm_lets_running_events_end_and_gives_the_others_back() {
+fn sigterm_drains_running_events_and_requeues_the_others() {
     let mut server = quick(&[]);
     let client = server.client();
     let source = "import time\ndef main_handler(event, context):\n    time.sleep(event['s'])\n";
@@ -231,7 +233,7 @@ fn sigterm_lets_running_events_end_and_gives_the_others_back() {
 }
 
 #[test]
-fn what_the_budget_has_no_room_for_is_refused_and_nothing_is_dropped() {
+fn events_over_the_store_budget_are_refused_and_none_is_dropped() {
     let server = quick(&["--event-store-mb", "2"]);
     let client = server.client();
     client.create("fun", REMEMBERS, json!({}));
@@ -258,7 +260,7 @@ fn what_the_budget_has_no_room_for_is_refused_and_nothing_is_dropped() {
 }
 
 #[test]
-fn an_event_whose_function_is_gone_is_given_up_at_once() {
+fn event_of_a_deleted_function_fails_permanently_at_once() {
     let server = Server::with(
         VIRGA,
         Options {
@@ -271,7 +273,7 @@ fn an_event_whose_function_is_gone_is_given_up_at_once() {
     stop(&client, "fun");
     send(&client, "fun", &json!({"n": 1}));
     client.ok("DeleteFunction", &json!({"FunctionName": "fun"}));
-    eventually("it is given up", || {
+    eventually("it has failed permanently", || {
         client.metric("virga_events_failed_total") == Some(1.0)
     });
     assert_eq!(client.queued(), Some(0.0));

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use testkit::{Client, Server};
 
 use crate::urls::{Reply, send, url};
-use crate::web_edges::raw;
+use crate::web_edge_cases::raw;
 use crate::{VIRGA, server};
 
 /// Each spelling that a server may read as one of these headers. No value of them may reach a function.

@@ -1,4 +1,4 @@
-//! Hosts of the API, of buckets and of URLs: never a custom domain's, whatever is stored.
+//! Hosts of the API, of buckets and of URLs: they are never custom domains, also not stored ones.
 
 use serde_json::{Value, json};
 use testkit::{Client, Server};
@@ -122,7 +122,7 @@ fn no_host_of_the_installation_can_be_registered_in_any_spelling() {
 }
 
 #[test]
-fn the_api_wins_over_a_domain_that_is_stored_already() {
+fn api_host_wins_over_a_stored_domain() {
     let mut server = Server::flags(VIRGA, &[]);
     let client = server.client();
     client.create("takes", TAKES, json!({}));

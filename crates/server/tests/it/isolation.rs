@@ -117,7 +117,7 @@ impl Names {
             "TagValue" => json!("grey"),
             "TagKeys" => json!(["colour"]),
             "Tags" | "ReplaceTags" => json!([{"TagKey": "colour", "TagValue": "grey"}]),
-            other => panic!("{other} is needed by an action: what may it hold?"),
+            other => panic!("{other} is needed by an action; give it a value here"),
         }
     }
 }
@@ -213,7 +213,7 @@ fn sight(client: &Client, names: &Names) -> Vec<Value> {
 }
 
 #[test]
-fn what_an_account_owns_is_for_another_as_what_does_not_exist() {
+fn resources_of_another_account_look_like_missing_ones() {
     let server = server();
     let owner = server.client();
     let created = owner.operate("CreateAccount", &json!({"Name": "stranger"}));
@@ -234,8 +234,8 @@ fn what_an_account_owns_is_for_another_as_what_does_not_exist() {
         if let Ok(answer) = stranger.call(action.name, &json!({})) {
             let text = answer.to_string();
             let names = owned.all().into_iter().chain(["colour"]);
-            let told = names.into_iter().find(|name| text.contains(name));
-            assert_eq!(told, None, "{}: {text}", action.name);
+            let named = names.into_iter().find(|name| text.contains(name));
+            assert_eq!(named, None, "{}: {text}", action.name);
         }
     }
     let account = stranger.ok("GetAccount", &json!({}));
@@ -253,11 +253,11 @@ fn what_an_account_owns_is_for_another_as_what_does_not_exist() {
             .iter()
             .any(|verb| name.starts_with(verb))
     };
-    // Host names are one account's of all: who asks for one that is taken is told so.
-    let told = |action: &&ActionInfo| action.name != "CreateCustomDomain";
+    // A host name belongs to one account: for a taken one the error says so.
+    let named = |action: &&ActionInfo| action.name != "CreateCustomDomain";
     let (last, first): (Vec<&ActionInfo>, Vec<&ActionInfo>) =
         ACTIONS.iter().partition(|action| makes(action.name));
-    for action in first.into_iter().chain(last).filter(told) {
+    for action in first.into_iter().chain(last).filter(named) {
         let described = described(action.name);
         for with_namespace in [false, true] {
             let ask = |names: &Names| {
@@ -265,7 +265,7 @@ fn what_an_account_owns_is_for_another_as_what_does_not_exist() {
                 match stranger.call(action.name, &request) {
                     Err(refused) => (refused.code, names.hide(&refused.message)),
                     Ok(mut answer) => {
-                        // Own things differ in what is drawn or told by the clock.
+                        // Resources differ in random ids and times.
                         answer["RequestId"] = Value::Null;
                         (String::new(), names.hide(&answer.to_string()))
                     }

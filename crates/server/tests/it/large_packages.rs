@@ -37,7 +37,7 @@ fn deployed(output: &std::process::Output) -> Value {
 }
 
 #[test]
-fn virga_deploy_sends_what_a_request_cannot_carry_through_a_bucket() {
+fn deploy_uploads_packages_too_large_for_a_request_to_a_bucket() {
     let server = server();
     let (client, objects) = (server.client(), server.objects());
     let directory = tempfile::tempdir().expect("a directory");
@@ -71,7 +71,7 @@ fn virga_deploy_sends_what_a_request_cannot_carry_through_a_bucket() {
         let listed = objects.ok("GET", bucket, &[], b"");
         assert!(!listed.contains("<Key>"), "{listed}");
     }
-    // Who cannot reach one is told what to do.
+    // Without a reachable bucket the error says what to do.
     let nowhere = ["--bucket", "photos", "--buckets", "http://127.0.0.1:1"];
     let refused = deploy(&server, &path, &nowhere);
     let error = String::from_utf8_lossy(&refused.stderr).into_owned();
@@ -82,7 +82,7 @@ fn virga_deploy_sends_what_a_request_cannot_carry_through_a_bucket() {
 }
 
 #[test]
-fn a_request_and_a_bucket_bound_a_package_each_for_itself() {
+fn package_size_limits_differ_for_requests_and_buckets() {
     let limits = "package_bytes=2000,unpacked_bytes=20000";
     let server = Server::flags(VIRGA, &["--limits", limits]);
     let (client, objects) = (server.client(), server.objects());

@@ -27,7 +27,7 @@ fn hold(client: &Client, layers: &[(&str, u64)]) {
 }
 
 #[test]
-fn layers_are_laid_into_opt_in_their_order_and_on_pythons_path() {
+fn layers_are_merged_into_opt_in_order_and_on_the_python_path() {
     let server = server();
     let client = server.client();
     assert_eq!(
@@ -94,7 +94,7 @@ fn layers_are_laid_into_opt_in_their_order_and_on_pythons_path() {
 }
 
 #[test]
-fn what_is_deleted_works_on_where_it_is_held_and_its_number_does_not_come_again() {
+fn deleted_layer_version_serves_its_functions_and_its_number_is_not_reused() {
     let mut server = server();
     let client = server.client();
     publish(&client, "base", &[("shared.py", "WORD = 'one'\n")]);
@@ -151,7 +151,7 @@ fn what_is_deleted_works_on_where_it_is_held_and_its_number_does_not_come_again(
 }
 
 #[test]
-fn what_a_layer_or_its_holder_may_not_be_is_refused() {
+fn invalid_layers_and_layer_references_are_refused() {
     let server = testkit::Server::flags(
         crate::VIRGA,
         &[
@@ -230,7 +230,7 @@ fn what_a_layer_or_its_holder_may_not_be_is_refused() {
             function(json!([held("one", 1), held("two", 1), held("none", 1)])),
             "LimitExceeded.Layers",
         ),
-        // The code and both are over what may be unpacked.
+        // The code and both layers together are over the limit of unpacked bytes.
         (
             "CreateFunction",
             function(json!([held("one", 1), held("two", 1)])),
@@ -284,7 +284,7 @@ fn build(client: &Client, name: &str, runtime: &str, zip_file: &str) -> Value {
 }
 
 #[test]
-fn a_layer_of_libraries_is_built_from_a_list_and_kept_like_any_other() {
+fn layer_of_libraries_is_built_from_a_requirements_list() {
     let mut server = server();
     let client = server.client();
     let built = build(&client, "python", "Python3.9", &asks_for_python());
@@ -306,7 +306,7 @@ fn a_layer_of_libraries_is_built_from_a_list_and_kept_like_any_other() {
     );
     let expected = json!([42, "/opt/dependency.py"]);
     assert_eq!(client.answer("uses", &json!({})), expected);
-    // It is a package, too: what is unpacked can be lost.
+    // It is stored as a package, too: the unpacked tree can be lost.
     let shown = client.ok(
         "GetLayerVersion",
         &json!({"LayerName": "python", "LayerVersion": 1}),
@@ -349,7 +349,7 @@ fn libraries_of_node_js_are_installed_by_npm_into_layers_and_packages() {
 }
 
 #[test]
-fn a_layer_that_cannot_be_built_is_refused_and_says_why() {
+fn layer_build_failure_is_reported_with_its_reason() {
     let server = server();
     let client = server.client();
     let wrong = package(&[("requirements.txt", "./nowhere\n")]);
@@ -424,22 +424,22 @@ fn the_command_line_attaches_layers_by_name() {
     let deploy = |more: &[&str]| {
         let words = [&["deploy", path, "--yes", "--runtime", "Python3.9"], more].concat();
         let output = server.cli(&words);
-        let told = String::from_utf8_lossy(&output.stderr).into_owned();
-        (output.status.code(), told)
+        let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+        (output.status.code(), stderr)
     };
     for (layer, word) in [("words", "second"), ("words:1", "first")] {
-        let (code, told) = deploy(&["--layer", layer]);
-        assert_eq!(code, Some(0), "{told}");
+        let (code, stderr) = deploy(&["--layer", layer]);
+        assert_eq!(code, Some(0), "{stderr}");
         assert_eq!(client.answer("holds", &json!({})), word, "{layer}");
     }
     // Without the flag it keeps what it has.
     assert_eq!(deploy(&[]).0, Some(0));
     assert_eq!(client.answer("holds", &json!({})), "first");
-    let (code, told) = deploy(&["--layer", "words:x"]);
-    assert_eq!(code, Some(2), "{told}");
-    assert!(told.contains("NAME:VERSION"), "{told}");
-    let (code, told) = deploy(&["--layer", "nowhere"]);
-    assert_eq!(code, Some(3), "{told}");
+    let (code, stderr) = deploy(&["--layer", "words:x"]);
+    assert_eq!(code, Some(2), "{stderr}");
+    assert!(stderr.contains("NAME:VERSION"), "{stderr}");
+    let (code, stderr) = deploy(&["--layer", "nowhere"]);
+    assert_eq!(code, Some(3), "{stderr}");
     let listed = server.cli(&["layer", "list", "--text"]).stdout;
     let listed = String::from_utf8_lossy(&listed).into_owned();
     assert!(

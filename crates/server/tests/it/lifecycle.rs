@@ -73,7 +73,7 @@ fn running_requests_end_on_the_code_they_began_with() {
     // A function of the same name is another function.
     client.create("fun", &version("third"), json!({}));
     assert_eq!(client.answer("fun", &json!({})), "third");
-    // Instances of what is gone go, too.
+    // Instances of a deleted function end, too.
     eventually("old instances are gone", || {
         server.processes().len() <= 2 + 2 * 4 + 2
     });
@@ -127,13 +127,13 @@ fn sigterm_lets_running_requests_end() {
 }
 
 #[test]
-fn told_to_end_while_it_starts_it_leaves_nothing() {
+fn sigterm_during_start_leaves_nothing() {
     let mut server = server();
     server.client().create("fun", &version("there"), json!({}));
     server.terminate();
     for _ in 0..5 {
         server.begin();
-        // The first of what is to be left as it was found. It is looked for without a pause: the rest of a start is short.
+        // The first trace of the start, polled without a pause: the rest of a start is short.
         let begun = Instant::now();
         while server.control_groups().is_empty() {
             assert!(begun.elapsed() < Duration::from_secs(30), "it never starts");
@@ -325,7 +325,7 @@ fn a_full_disk_fails_changes_and_not_calls() {
     }
     let refused = client
         .call("UpdateFunctionCode", &json!({"FunctionName": "fun", "ZipFile": package(&[("index.py", &version("x")), ("pad", &"p".repeat(1 << 20))])}))
-        .expect_err("no room");
+        .expect_err("the disk is full");
     assert_eq!(refused.code, "InternalError", "{}", refused.message);
     assert!(
         refused.message.to_lowercase().contains("no space"),
@@ -334,7 +334,7 @@ fn a_full_disk_fails_changes_and_not_calls() {
     );
     assert_eq!(client.answer("fun", &json!({})), "here");
     fs::remove_file(filler).expect("removed");
-    eventually("there is room again", || {
+    eventually("there is free space again", || {
         client.call("UpdateFunctionCode", &json!({"FunctionName": "fun", "ZipFile": package(&[("index.py", &version("there"))])})).is_ok()
     });
     assert_eq!(client.answer("fun", &json!({})), "there");

@@ -9,7 +9,7 @@ use testkit::{Server, eventually};
 
 use crate::VIRGA;
 
-/// A function that goes wrong, its settings, its status, and what is said of it.
+/// A function with a fault, its settings, its status, and its error message.
 type Row = (&'static str, &'static str, Value, u16, &'static str);
 
 fn rows() -> Vec<Row> {
@@ -96,7 +96,7 @@ fn rows() -> Vec<Row> {
 }
 
 #[test]
-fn whatever_a_function_does_ends_inside_its_own_instance() {
+fn effects_of_a_function_stay_inside_its_instance() {
     let flags = ["--keep-alive", "1", "--limits", "tmp_mb=64,pids=128"];
     let mut server = Server::flags(VIRGA, &flags);
     let client = server.client();
@@ -138,7 +138,7 @@ fn whatever_a_function_does_ends_inside_its_own_instance() {
             + client
                 .metric("virga_instances{state=\"idle\"}")
                 .unwrap_or(0.0);
-        // Four blanks of one process each are what waits.
+        // Only pre-warmed sandboxes remain: four, of one process each.
         living == 0.0 && server.processes().len() <= 16
     });
     assert!(server.terminate().success());

@@ -18,7 +18,7 @@ fn bound(root: &Client, statements: Value) -> Client {
     root.with_new_key(&key.expect("a key"))
 }
 
-/// Whoever may do all, but nothing with what is called secret.
+/// A user who may do everything, except with resources named `secret`.
 fn denied(root: &Client) -> Client {
     let secret = [
         "namespace/default/function/secret-*",
@@ -48,7 +48,7 @@ fn domain(name: &str, functions: &[&str]) -> Value {
     json!({"Domain": name, "Protocol": "HTTP", "EndpointsConfig": endpoints})
 }
 
-/// An account with an open function and a secret one, and whoever may not know of the latter.
+/// An account with an open function and a secret one, and a user who may not know of the latter.
 fn world() -> (Server, Client, Client) {
     let server = server();
     let root = server.client();
@@ -63,7 +63,7 @@ fn world() -> (Server, Client, Client) {
 }
 
 #[test]
-fn what_is_denied_is_reached_by_no_field_of_a_request() {
+fn denied_resources_are_reached_by_no_field_of_a_request() {
     let (_server, root, key) = world();
     root.ok("CreateCustomDomain", &domain("open.example.com", &["open"]));
     root.ok(
@@ -78,7 +78,7 @@ fn what_is_denied_is_reached_by_no_field_of_a_request() {
         }),
     );
     root.create(
-        "letters",
+        "dead-letters",
         HELLO,
         json!({
             "DeadLetterConfig": {"Type": "function", "Name": "secret-1"},
@@ -98,7 +98,7 @@ fn what_is_denied_is_reached_by_no_field_of_a_request() {
         request
     };
     let secret_layer = json!({"Layers": [{"LayerName": "secret-layer", "LayerVersion": 1}]});
-    let letters = |name: &str| json!({"DeadLetterConfig": {"Type": "function", "Name": name}});
+    let dead_letters = |name: &str| json!({"DeadLetterConfig": {"Type": "function", "Name": name}});
     for (action, request) in [
         ("Invoke", json!({"FunctionName": "secret-1"})),
         (
@@ -125,13 +125,16 @@ fn what_is_denied_is_reached_by_no_field_of_a_request() {
         ),
         ("DeleteCustomDomain", json!({"Domain": "both.example.com"})),
         ("DeleteCustomDomain", json!({"Domain": "BOTH.example.com"})),
-        ("CreateFunction", create(letters("secret-1"))),
-        ("CreateFunction", create(letters("default/secret-1"))),
+        ("CreateFunction", create(dead_letters("secret-1"))),
+        ("CreateFunction", create(dead_letters("default/secret-1"))),
         ("CreateFunction", create(secret_layer.clone())),
-        ("UpdateFunctionConfiguration", update(letters("secret-1"))),
         (
             "UpdateFunctionConfiguration",
-            update(letters("secret-space/any")),
+            update(dead_letters("secret-1")),
+        ),
+        (
+            "UpdateFunctionConfiguration",
+            update(dead_letters("secret-space/any")),
         ),
         ("UpdateFunctionConfiguration", update(secret_layer)),
         (
@@ -142,14 +145,14 @@ fn what_is_denied_is_reached_by_no_field_of_a_request() {
             "CopyFunction",
             json!({"FunctionName": "open", "NewFunctionName": "secret-2"}),
         ),
-        // What is copied brings it along.
+        // A copy has it, too.
         (
             "CopyFunction",
             json!({"FunctionName": "settings", "NewFunctionName": "copy"}),
         ),
         (
             "CopyFunction",
-            json!({"FunctionName": "letters", "NewFunctionName": "copy"}),
+            json!({"FunctionName": "dead-letters", "NewFunctionName": "copy"}),
         ),
         ("GetFunctionLogs", json!({"FunctionName": "secret-1"})),
         ("GetFunctionLogs", json!({"Namespace": "secret"})),
@@ -161,12 +164,12 @@ fn what_is_denied_is_reached_by_no_field_of_a_request() {
         let code = key.code(action, &request);
         assert_eq!(code, "UnauthorizedOperation", "{action} {request}");
     }
-    // What is not denied goes on.
+    // Everything else is allowed.
     for (action, request) in [
         ("CreateCustomDomain", domain("new.example.com", &["open"])),
         ("UpdateCustomDomain", domain("open.example.com", &["open"])),
         ("DeleteCustomDomain", json!({"Domain": "open.example.com"})),
-        ("UpdateFunctionConfiguration", update(letters("open"))),
+        ("UpdateFunctionConfiguration", update(dead_letters("open"))),
         (
             "UpdateFunctionConfiguration",
             update(json!({"Layers": [{"LayerName": "shared", "LayerVersion": 1}]})),
@@ -177,7 +180,7 @@ fn what_is_denied_is_reached_by_no_field_of_a_request() {
 }
 
 #[test]
-fn a_refusal_does_not_name_what_the_request_did_not() {
+fn refusal_names_only_resources_of_the_request() {
     let (_server, root, key) = world();
     root.ok(
         "CreateCustomDomain",
@@ -213,14 +216,14 @@ fn a_refusal_does_not_name_what_the_request_did_not() {
         refused.message
     );
     assert!(!refused.message.contains("secret-1"), "{}", refused.message);
-    let told = root
+    let refused = root
         .call("CreateTrigger", &trigger("open"))
         .expect_err("taken");
-    assert!(told.message.contains("secret-1"), "{}", told.message);
+    assert!(refused.message.contains("secret-1"), "{}", refused.message);
 }
 
 #[test]
-fn lists_show_what_the_caller_may_see() {
+fn lists_are_filtered_by_the_policy_of_the_caller() {
     let (_server, root, key) = world();
     for name in ["secret", "team"] {
         root.ok("CreateNamespace", &json!({"Namespace": name}));
@@ -295,7 +298,7 @@ fn lists_show_what_the_caller_may_see() {
 }
 
 #[test]
-fn logs_and_events_of_what_is_denied_are_not_there() {
+fn logs_and_events_of_denied_functions_are_hidden() {
     let (_server, root, key) = world();
     for name in ["open", "secret-1"] {
         assert_eq!(root.answer(name, &json!({})), "hello");
@@ -333,7 +336,7 @@ fn logs_and_events_of_what_is_denied_are_not_there() {
 }
 
 #[test]
-fn a_field_that_an_action_does_not_have_lends_no_right() {
+fn unknown_fields_grant_no_permission() {
     let (_server, root, _) = world();
     root.ok("CreateCustomDomain", &domain("mine.example.com", &["open"]));
     let key = bound(
@@ -380,7 +383,7 @@ fn a_field_that_an_action_does_not_have_lends_no_right() {
 }
 
 #[test]
-fn a_list_of_a_namespace_shows_what_is_allowed_in_it() {
+fn list_of_a_namespace_shows_the_allowed_functions() {
     let (_server, root, _) = world();
     root.create("other", HELLO, json!({}));
     let key = bound(
@@ -402,7 +405,7 @@ fn a_list_of_a_namespace_shows_what_is_allowed_in_it() {
 }
 
 #[test]
-fn a_bucket_s_changes_are_told_to_whoever_may_list_it() {
+fn bucket_trigger_needs_permission_to_list_the_bucket() {
     let (_server, root, key) = world();
     let trigger = |prefix: &str| {
         let events =

@@ -121,7 +121,7 @@ fn answers(client: &Client, host: &str, status: u16) {
 }
 
 #[test]
-fn a_domain_is_its_accounts_that_publishes_its_record() {
+fn domain_belongs_to_the_account_whose_record_it_publishes() {
     let dns = Dns::start(None, &[]);
     let server = Server::flags(
         VIRGA,
@@ -157,7 +157,7 @@ fn a_domain_is_its_accounts_that_publishes_its_record() {
     record(create(&operator, "other.example.org"));
     create(&operator, "shop.example.org").expect("proved");
     assert_eq!(get(&operator, "shop.example.org").1, OPERATOR);
-    // Whoever proves it too comes too late.
+    // Another account that proves it, too, comes too late.
     let dns = dns.replace(&[near(&value), near(&others)]);
     assert_eq!(
         create(&tenant, "shop.example.org").expect_err("taken").code,
@@ -174,7 +174,7 @@ fn a_domain_is_its_accounts_that_publishes_its_record() {
 }
 
 #[test]
-fn a_domain_whose_record_is_lost_closes_and_opens_again_with_it() {
+fn domain_stops_without_its_record_and_serves_again_with_it() {
     let dns = Dns::start(None, &[]);
     let address = dns.address();
     let mut flags = vec![
@@ -219,7 +219,7 @@ fn a_domain_whose_record_is_lost_closes_and_opens_again_with_it() {
         &json!({"Domain": "shop.example.org", "Protocol": "HTTP"}),
     );
 
-    // Once it is closed, whoever proves it has it.
+    // Once it is closed, the next account that proves it gets it.
     let tenant = account(&operator, "tenant");
     let dns = dns.replace(&[]);
     answers(&operator, "shop.example.org", 403);
@@ -232,7 +232,7 @@ fn a_domain_whose_record_is_lost_closes_and_opens_again_with_it() {
 }
 
 #[test]
-fn the_operator_allows_domains_by_pattern_and_what_is_stored_goes_on_for_a_while() {
+fn operator_allows_domains_by_pattern_and_stored_ones_have_a_grace_period() {
     let dns = Dns::start(None, &[]);
     let address = dns.address();
     let resolvers = ["--domain-resolvers", &address, "--domain-check", "1"];
@@ -256,13 +256,13 @@ fn the_operator_allows_domains_by_pattern_and_what_is_stored_goes_on_for_a_while
     for name in ["team.example.org", "two.example.org", "x.one.example.org"] {
         record(create(&operator, name));
     }
-    // What is allowed no more is served on for the time of grace, as what an older version made without proof is.
+    // A domain that is no longer allowed is served for the grace period, as one without proof from an older version is.
     server.terminate();
     let flags = with(&["--domain-allow", ""]);
     let flags: Vec<_> = flags.iter().map(String::as_str).collect();
     server.restart_with(&flags);
     let operator = server.client();
-    eventually("it is told", || {
+    eventually("it is logged", || {
         server
             .log()
             .matches("a custom domain is not proved")

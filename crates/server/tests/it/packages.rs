@@ -6,7 +6,7 @@ use testkit::{base64, package, zip};
 use crate::server;
 
 #[test]
-fn a_package_is_given_back_by_a_url_that_is_signed_and_expires() {
+fn package_is_downloaded_by_a_signed_url_that_expires() {
     let server = server();
     let client = server.client();
     let bytes = zip(&[("index.py", b"def main_handler(e, c):\n    return 1\n")]);
@@ -28,7 +28,7 @@ fn a_package_is_given_back_by_a_url_that_is_signed_and_expires() {
 }
 
 #[test]
-fn what_is_not_a_package_is_refused_with_its_reason() {
+fn invalid_package_is_refused_with_a_reason() {
     let server = server();
     let client = server.client();
     let create = |code: Value| {
@@ -135,7 +135,7 @@ fn what_is_not_a_package_is_refused_with_its_reason() {
 }
 
 #[test]
-fn a_package_near_the_limit_is_taken() {
+fn package_near_the_limit_is_accepted() {
     let server = server();
     let client = server.client();
     // Random bytes do not shrink.
@@ -300,7 +300,7 @@ fn a_start_after_compilation_uses_compiled_code_whatever_started_before() {
     });
 }
 
-/// What a build sees of the operator's, told by what it builds.
+/// A build reports through its result the parts of the operator's environment that it sees.
 #[test]
 fn a_build_sees_nothing_of_the_operators_environment() {
     let secrets = [

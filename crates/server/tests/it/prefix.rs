@@ -1,10 +1,10 @@
-//! The path form's prefix, which a function does not see: it is told of it, and what it says of its own paths gets it.
+//! The path prefix of a URL by path: a web function gets it as a header, and its redirects and cookies are rewritten with it.
 
 use serde_json::json;
 use testkit::{Client, Server};
 
 use crate::urls::{Reply, send, url};
-use crate::web_edges::{raw, replies};
+use crate::web_edge_cases::{raw, replies};
 use crate::{VIRGA, server};
 
 /// Has a web function reply with a header, and gives what comes of it.
@@ -33,7 +33,7 @@ fn seen(client: &Client, host: &str, path: &str, headers: &str) -> String {
 }
 
 #[test]
-fn a_redirect_of_a_web_function_leads_to_itself_again() {
+fn redirect_of_a_web_function_keeps_its_path_prefix() {
     let server = server();
     let client = server.client();
     let path = raw(&client, json!({}));
@@ -82,20 +82,20 @@ fn a_redirect_of_a_web_function_leads_to_itself_again() {
 }
 
 #[test]
-fn a_function_is_told_its_prefix_and_by_nobody_who_is_not_trusted() {
+fn path_prefix_header_is_set_and_only_trusted_proxies_may_extend_it() {
     let server = server();
     let client = server.client();
     let path = raw(&client, json!({}));
     let host = client.host();
     let own = format!("1250000000-{}.ap-guangzhou.localhost", &path[5..]);
     let forged = "X-Forwarded-Prefix: //evil.example\r\nX_Forwarded_Prefix: /evil\r\n";
-    let told = format!("\r\nx-forwarded-prefix: {path}\r\n");
+    let header = format!("\r\nx-forwarded-prefix: {path}\r\n");
     for headers in ["", forged] {
         let by_path = format!(
             "{}\r\n",
             seen(&client, &host, &format!("{path}/a"), headers)
         );
-        assert!(by_path.contains(&told), "{by_path}");
+        assert!(by_path.contains(&header), "{by_path}");
         assert_eq!(by_path.matches("prefix").count(), 1, "{by_path}");
         let by_host = seen(&client, &own, "/a", headers);
         assert!(
@@ -118,7 +118,7 @@ fn a_function_is_told_its_prefix_and_by_nobody_who_is_not_trusted() {
 }
 
 #[test]
-fn a_trusted_proxy_says_what_it_has_taken_away_before() {
+fn prefix_removed_by_a_trusted_proxy_is_part_of_the_path_prefix() {
     let server = Server::flags(VIRGA, &["--trusted-proxies", "127.0.0.0/8"]);
     let client = server.client();
     let path = raw(&client, json!({}));
@@ -128,8 +128,8 @@ fn a_trusted_proxy_says_what_it_has_taken_away_before() {
         "{}\r\n",
         seen(&client, &host, &format!("{path}/a"), of_proxy)
     );
-    let told = format!("\r\nx-forwarded-prefix: /fn{path}\r\n");
-    assert!(by_path.contains(&told), "{by_path}");
+    let header = format!("\r\nx-forwarded-prefix: /fn{path}\r\n");
+    assert!(by_path.contains(&header), "{by_path}");
     for (said, expected) in [
         ("/a", format!("/fn{path}/a")),
         (

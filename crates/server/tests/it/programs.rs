@@ -126,7 +126,7 @@ fn each_failure_of_a_program_has_its_code_and_a_message_that_helps() {
         let said = document["errorMessage"].as_str().expect("text");
         assert!(said.contains(message), "{name}: {said}");
     }
-    // What is not slow by itself has time on a busy machine, too.
+    // Programs that are not slow themselves have time on a busy machine, too.
     let more = json!({"Timeout": 5, "MemorySize": 128});
     create(&client, "acts", &script(ACTS), more);
     let runs = [
@@ -435,7 +435,7 @@ fn each_failure_of_a_node_handler_has_its_code() {
     node("modules", &files, "index.main_handler");
     assert_eq!(client.answer("modules", &json!(21)), 42);
     let install = json!({
-        "FunctionName": "wants", "Runtime": "CustomRuntime", "InstallDependency": "TRUE",
+        "FunctionName": "installs", "Runtime": "CustomRuntime", "InstallDependency": "TRUE",
         "Code": {"ZipFile": base64(&zip(&[("bootstrap", b"")]))},
     });
     assert_eq!(
@@ -454,7 +454,7 @@ fn node_function(client: &Client, name: &str, file: &str, code: &str) {
 }
 
 #[test]
-fn an_event_that_an_ending_instance_did_not_take_goes_to_another() {
+fn event_not_taken_by_an_exiting_instance_goes_to_another() {
     let server = server();
     let client = server.client();
     let rejects = "exports.main_handler = async e => { if (e.bad) (async () => { throw new Error('stray') })(); return 'ok' }";
@@ -531,7 +531,7 @@ fn a_module_of_node_s_may_wait_at_its_top_level() {
 }
 
 #[test]
-fn data_is_no_module_whatever_it_is_called() {
+fn data_files_are_never_loaded_as_modules() {
     let server = server();
     let client = server.client();
     let code = "import logging, sys\nimport json\nlogging.getLogger().setLevel('INFO')\n\

@@ -8,7 +8,7 @@ use testkit::{Client, Server, eventually};
 
 use crate::VIRGA;
 
-/// Tells its instance and when it ran, by a clock that all share. On demand it dies.
+/// Returns its instance and the time of its run, by a shared clock. On demand it dies.
 const SLOW: &str = "import os, time\nid = os.urandom(8).hex()\n\
     def main_handler(e, c):\n    begun = time.monotonic()\n    if e.get('die'):\n        os._exit(7)\n    \
     time.sleep(e.get('for', 0.3))\n    return [id, begun, time.monotonic()]\n";
@@ -28,7 +28,7 @@ fn delete(client: &Client, name: &str) -> String {
     client.code("DeleteProvisionedConcurrencyConfig", &request)
 }
 
-/// What is shown of a function's first version.
+/// The provisioned concurrency that is shown for a function's first version.
 fn shown(client: &Client, name: &str) -> Value {
     let request = json!({"FunctionName": name, "Qualifier": "1"});
     let answer = client.ok("GetProvisionedConcurrencyConfig", &request);
@@ -86,7 +86,7 @@ fn seen(results: &[Value]) -> (usize, i32) {
 }
 
 #[test]
-fn a_version_is_warm_before_it_is_called_and_stays_so_whatever_comes() {
+fn provisioned_version_is_warm_before_its_first_call_and_stays_warm() {
     let server = Server::flags(VIRGA, &["--keep-alive", "1", "--wait", "60"]);
     let client = server.client();
     published(&client, "warm", SLOW, json!({"Timeout": 20}));
@@ -104,7 +104,7 @@ fn a_version_is_warm_before_it_is_called_and_stays_so_whatever_comes() {
         assert!(log.contains("Provisioned Report RequestId"), "{log}");
         assert!(!log.contains("Init Report"), "{log}");
     }
-    // What is above them is like any other, and goes with its keep-alive.
+    // Further instances are like any other, and end with their keep-alive.
     let results = burst(&client, "warm", 5, 4.0);
     assert_eq!(seen(&results), (5, 5));
     eventually("the others end", || instances(&client, ALL) == 3);
@@ -124,7 +124,7 @@ fn a_version_is_warm_before_it_is_called_and_stays_so_whatever_comes() {
 }
 
 #[test]
-fn what_dies_is_replaced_and_what_was_killed_warms_itself_again() {
+fn dead_provisioned_instances_are_replaced_also_after_a_kill() {
     let mut server = Server::start(VIRGA);
     let client = server.client();
     published(&client, "mortal", SLOW, json!({}));
@@ -169,7 +169,7 @@ fn ids(results: &[Value]) -> BTreeSet<String> {
 }
 
 #[test]
-fn code_that_cannot_be_loaded_is_told_with_its_reason() {
+fn provisioning_failure_of_unloadable_code_is_reported_with_its_reason() {
     let server = Server::start(VIRGA);
     let client = server.client();
     let source = "raise ValueError('on purpose')\n";
@@ -188,7 +188,7 @@ fn code_that_cannot_be_loaded_is_told_with_its_reason() {
 }
 
 #[test]
-fn while_instances_start_nothing_else_can_be_asked_but_to_leave_it() {
+fn provisioning_in_progress_can_only_be_cancelled() {
     let server = Server::start(VIRGA);
     let client = server.client();
     let source = "import time\ntime.sleep(30)\ndef main_handler(e, c):\n    pass\n";
@@ -204,7 +204,7 @@ fn while_instances_start_nothing_else_can_be_asked_but_to_leave_it() {
 }
 
 #[test]
-fn what_waits_for_memory_says_so_and_gets_it_before_new_requests() {
+fn provisioning_that_waits_for_memory_is_reported_and_served_before_new_requests() {
     let limits = "concurrency_mb=512,unreservable_mb=128";
     let server = Server::flags(VIRGA, &["--limits", limits, "--wait", "60"]);
     let client = server.client();
@@ -227,7 +227,7 @@ fn what_waits_for_memory_says_so_and_gets_it_before_new_requests() {
 }
 
 #[test]
-fn what_is_kept_fits_what_is_set_aside_or_what_the_account_has() {
+fn provisioned_memory_fits_the_reserved_memory_or_the_account_quota() {
     let limits = "concurrency_mb=1024,unreservable_mb=256";
     let server = Server::flags(VIRGA, &["--limits", limits, "--wait", "1"]);
     let client = server.client();
@@ -308,7 +308,7 @@ fn what_is_kept_fits_what_is_set_aside_or_what_the_account_has() {
 }
 
 #[test]
-fn forty_callers_see_as_many_instances_as_there_may_be_and_never_one_more() {
+fn concurrent_calls_never_exceed_the_instance_quota() {
     let server = Server::flags(VIRGA, &["--wait", "60"]);
     let client = server.client();
     published(&client, "loaded", SLOW, json!({"Timeout": 20}));
@@ -326,7 +326,7 @@ fn forty_callers_see_as_many_instances_as_there_may_be_and_never_one_more() {
 }
 
 #[test]
-fn what_is_kept_follows_what_is_used() {
+fn provisioned_minimum_follows_utilization() {
     let server = Server::flags(VIRGA, &["--wait", "60"]);
     let client = server.client();
     published(&client, "tracked", SLOW, json!({"Timeout": 20}));
@@ -367,7 +367,7 @@ fn what_is_kept_follows_what_is_used() {
 }
 
 #[test]
-fn a_schedule_changes_what_is_kept_and_a_restart_does_not_undo_it() {
+fn scheduled_provisioning_survives_a_restart() {
     let flags = ["--keep-alive", "1", "--cron-zone", "UTC"];
     let mut server = Server::flags(VIRGA, &flags);
     let client = server.client();
@@ -431,7 +431,7 @@ fn a_schedule_changes_what_is_kept_and_a_restart_does_not_undo_it() {
     server.restart();
     let client = server.client();
     until(&client, "planned", "Done", 3);
-    // Without a schedule it is what was said.
+    // Without a schedule it is the configured number.
     assert_eq!(put(&client, "planned", "1", 1), "");
     until(&client, "planned", "Done", 1);
     eventually("the others end", || instances(&client, ALL) == 1);

@@ -1,4 +1,4 @@
-//! What is left of an account that was deleted: its ids, which no other account gets, and nothing else.
+//! A deleted account leaves nothing but its ids, which no other account gets.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -38,7 +38,7 @@ fn refusal(operator: &Client, request: &Value) -> (String, String) {
 }
 
 #[test]
-fn no_account_gets_the_ids_of_one_that_was_deleted() {
+fn ids_of_a_deleted_account_are_never_reused() {
     let mut server = server();
     let operator = server.client();
     let (first, _) = account(&operator, "first");
@@ -74,7 +74,7 @@ fn no_account_gets_the_ids_of_one_that_was_deleted() {
 
 /// What an older virga, or a restored backup, has left of an account that the catalog knows nothing of.
 #[test]
-fn ids_start_above_all_that_any_store_has_data_of() {
+fn new_ids_are_above_every_id_in_any_store() {
     let rows = [
         (
             1_250_000_004,
@@ -102,7 +102,10 @@ fn ids_start_above_all_that_any_store_has_data_of() {
         drop(store);
         server.restart();
         let (app_id, _) = ids(&account(&server.client(), &format!("after{gone}")).0);
-        assert!(app_id > gone, "{file}: {app_id} is not above what has data");
+        assert!(
+            app_id > gone,
+            "{file}: {app_id} is not above an id with data"
+        );
     }
     let (code, _) = refusal(
         &server.client(),
@@ -250,7 +253,7 @@ fn code(data: &Path) -> BTreeSet<String> {
 }
 
 #[test]
-fn an_account_with_anything_left_is_refused_with_what_and_how_many() {
+fn account_with_resources_is_not_deleted_and_they_are_counted() {
     let server = Server::flags(crate::VIRGA, BUCKETS);
     let operator = server.client();
     let (second, root) = account(&operator, "second");
@@ -298,7 +301,7 @@ fn an_account_with_anything_left_is_refused_with_what_and_how_many() {
 }
 
 #[test]
-fn purging_an_account_leaves_nothing_of_it_and_nothing_else_changes() {
+fn purge_removes_everything_of_the_account_and_nothing_else() {
     let mut server = Server::flags(crate::VIRGA, BUCKETS);
     let operator = server.client();
     let before = code(&server.data());
@@ -373,7 +376,7 @@ fn a_purge_that_is_killed_goes_on_and_the_account_stays_closed() {
         furnish(&server, &root, app_id, 8);
         let objects = server.objects_of(&root);
         let name = format!("round{round}");
-        // Whoever asks does not wait for the answer: the kill may come at any moment.
+        // The caller does not wait for the answer: the kill may come at any moment.
         let asked = std::thread::spawn(move || {
             let request = json!({"Account": name, "Purge": true});
             let _ = operator.attempt_operate("DeleteAccount", &request);
@@ -416,7 +419,7 @@ fn a_purge_that_is_killed_goes_on_and_the_account_stays_closed() {
 }
 
 #[test]
-fn what_runs_for_an_account_ends_when_it_is_purged() {
+fn running_invocations_end_when_their_account_is_purged() {
     let server = Server::flags(crate::VIRGA, BUCKETS);
     let operator = server.client();
     let (made, root) = account(&operator, "second");

@@ -16,7 +16,7 @@ fn put_role(client: &Client, name: &str, policy: &Value) {
 }
 
 #[test]
-fn a_function_acts_within_its_role_and_no_further() {
+fn function_is_bounded_by_its_role() {
     let server = server();
     let client = server.client();
     put_role(
@@ -35,7 +35,7 @@ fn a_function_acts_within_its_role_and_no_further() {
     assert_eq!(call("ListFunctions", json!({}))["TotalCount"], 1);
     let refused = call("DeleteFunction", json!({"FunctionName": "calls"}));
     assert_eq!(refused["Error"]["Code"], "UnauthorizedOperation");
-    // The operator's API is closed to functions, whoever they act for.
+    // The operator's API refuses functions, whatever their role.
     put_role(&client, "lister", &policy("allow", "*", "*"));
     let operate = json!({"action": "ListKeys", "fields": {}, "version": "virga-1"});
     assert_eq!(
@@ -94,7 +94,7 @@ fn credentials_of_an_instance_are_its_own_and_an_old_instance_is_replaced() {
 }
 
 #[test]
-fn only_who_may_lend_a_role_gives_it_to_a_function() {
+fn role_is_assigned_only_with_the_permission_to_pass_it() {
     let server = server();
     let root = server.client();
     put_role(&root, "admin", &policy("allow", "*", "*"));
@@ -125,7 +125,7 @@ fn only_who_may_lend_a_role_gives_it_to_a_function() {
 }
 
 #[test]
-fn temporary_credentials_are_good_for_a_while_and_with_their_token() {
+fn temporary_credentials_expire_and_need_their_token() {
     let server = server();
     let client = server.client();
     put_role(&client, "lister", &policy("allow", "scf:List*", "*"));

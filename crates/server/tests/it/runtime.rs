@@ -120,7 +120,7 @@ fn a_module_lives_as_long_as_its_instance_and_answers_are_json() {
 }
 
 #[test]
-fn each_failure_has_its_code_and_a_message_that_helps() {
+fn each_failure_has_its_code_and_a_helpful_message() {
     let server = server();
     let client = server.client();
     let fast = json!({"Timeout": 1});
@@ -381,7 +381,7 @@ def main_handler(event, context):
 }
 
 #[test]
-fn a_child_that_outlives_the_call_neither_holds_it_up_nor_answers_for_it() {
+fn child_that_outlives_the_call_neither_delays_it_nor_answers_for_it() {
     let server = server();
     let client = server.client();
     let source = r#"
@@ -444,7 +444,7 @@ fn events_are_json_within_their_size() {
 }
 
 #[test]
-fn a_function_is_nobody_in_a_read_only_world() {
+fn function_runs_unprivileged_on_a_read_only_root() {
     let server = server();
     let client = server.client();
     let source = r#"
@@ -637,7 +637,7 @@ def main_handler(event, context):
 fn no_two_instances_draw_the_same_random_numbers() {
     let server = server();
     let client = server.client();
-    // What is drawn after a fork differs between versions of Python; every one that is here must be right.
+    // Random numbers after a fork depend on the version of Python; each installed one must be right.
     let doctor = server.cli(&["doctor"]);
     let findings: Value = serde_json::from_slice(&doctor.stdout).expect("JSON");
     let found = findings

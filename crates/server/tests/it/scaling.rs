@@ -30,7 +30,7 @@ fn all(client: &Client, count: usize, event: &Value) -> Vec<Value> {
 }
 
 #[test]
-fn instances_come_with_requests_idle_frozen_and_go() {
+fn instances_start_on_demand_freeze_and_stop_after_keep_alive() {
     let server = Server::flags(VIRGA, &["--keep-alive", "2", "--freeze-after-ms", "50"]);
     let client = server.client();
     client.create("fun", SLEEPS, json!({"Timeout": 10}));
@@ -59,7 +59,7 @@ fn instances_come_with_requests_idle_frozen_and_go() {
 }
 
 #[test]
-fn a_function_that_was_brief_and_waits_has_as_many_instances_as_requests() {
+fn formerly_short_function_that_blocks_gets_one_instance_per_request() {
     let server = Server::flags(VIRGA, &["--short-request-concurrency", "2"]);
     let client = server.client();
     let source = "import time\ndef main_handler(e, c):\n    begun = time.time()\n    if e.get('s'):\n        time.sleep(e['s'])\n    return [begun, time.time()]\n";
@@ -125,7 +125,7 @@ def main_handler(event, context):
 }
 
 #[test]
-fn requests_over_the_quota_wait_their_turn_and_then_are_refused() {
+fn requests_over_the_quota_queue_and_are_then_throttled() {
     let server = Server::flags(VIRGA, &["--limits", "concurrency_mb=256", "--wait", "2"]);
     let client = server.client();
     client.create("fun", SLEEPS, json!({"Timeout": 20}));
@@ -142,7 +142,7 @@ fn requests_over_the_quota_wait_their_turn_and_then_are_refused() {
         "{results:?}"
     );
     assert_eq!(homes.len(), 2);
-    // Those that would wait too long are told.
+    // Requests that would wait too long are refused.
     let results = all(&client, 3, &json!({"s": 6}));
     let refused: Vec<_> = results
         .iter()
@@ -156,7 +156,7 @@ fn requests_over_the_quota_wait_their_turn_and_then_are_refused() {
         document["errorMessage"],
         "Function [ fun ] concurrency exceeded region unreserved quota 256MB"
     );
-    // A function that cannot fit at all is told at once.
+    // A function that cannot fit at all is refused at once.
     client.create("huge", SLEEPS, json!({"MemorySize": 384}));
     let document = client.invoke("huge", &json!({}));
     assert!(
@@ -198,7 +198,7 @@ fn a_killed_instance_answers_its_request_and_is_replaced() {
 }
 
 #[test]
-fn a_busy_function_leaves_room_for_others() {
+fn busy_function_leaves_capacity_for_others() {
     let server = Server::flags(VIRGA, &["--limits", "concurrency_mb=256", "--wait", "30"]);
     let client = server.client();
     client.create("fun", SLEEPS, json!({"Timeout": 20}));
@@ -260,7 +260,7 @@ fn period(groups: &serde_json::Value) -> u64 {
 }
 
 #[test]
-fn the_share_of_processors_grows_with_memory() {
+fn processor_weight_grows_with_memory() {
     let server = Server::start(VIRGA);
     let client = server.client();
     let share = |memory: u32| {
@@ -278,7 +278,7 @@ fn the_share_of_processors_grows_with_memory() {
 }
 
 #[test]
-fn what_runs_for_long_yields_to_what_has_just_begun() {
+fn long_request_yields_the_processor_to_a_new_one() {
     let server = Server::start(VIRGA);
     let client = server.client();
     let source = "import time\ndef main_handler(e, c):\n    time.sleep(e['s'])\n    return open('/proc/self/cgroup').read()\n";
@@ -294,7 +294,7 @@ fn what_runs_for_long_yields_to_what_has_just_begun() {
     let of = |groups: &_| (weight(groups), period(groups));
     let anew = (ordinary, 100_000);
     assert_eq!(of(&groups), anew, "the next request begins anew");
-    // So does whoever comes after one that ended while it did.
+    // So does a request after one that ended meanwhile.
     let request = json!({"FunctionName": "fun", "ClientContext": "{\"s\": 30}"});
     let result = client.ok("Invoke", &request)["Result"].take();
     let why = result["ErrMsg"].as_str().expect("a reason");
@@ -308,7 +308,7 @@ fn what_runs_for_long_yields_to_what_has_just_begun() {
 }
 
 #[test]
-fn a_crowd_of_busy_threads_has_no_more_processors_than_it_may_use() {
+fn many_busy_threads_are_confined_to_the_processors_of_their_limit() {
     let server = Server::start(VIRGA);
     let client = server.client();
     // Works until its processors are others than before, or for so long.
@@ -347,7 +347,7 @@ def main_handler(e, c):
 }
 
 #[test]
-fn sandboxes_kept_ready_follow_demand() {
+fn number_of_pre_warmed_sandboxes_follows_demand() {
     let python = std::fs::canonicalize("/usr/bin/python3").expect("a Python");
     let python = python.to_str().expect("a path");
     let flags = ["--prewarm", "1", "--keep-alive", "1", "--python", python];

@@ -1,4 +1,4 @@
-//! What is secret stays so: on the disk, in logs, in errors.
+//! Secrets appear neither on the disk nor in logs nor in errors.
 
 use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt;
@@ -40,7 +40,7 @@ fn found(directory: &Path, text: &str) -> Vec<String> {
 }
 
 #[test]
-fn secrets_stand_in_no_file_and_no_log() {
+fn secrets_are_in_no_file_and_no_log() {
     let mut server = Server::flags(VIRGA, &["--log", "trace"]);
     let client = server.client();
     let variables = json!({"Variables": [{"Key": "PASSWORD", "Value": PASSWORD}]});
@@ -50,7 +50,7 @@ fn secrets_stand_in_no_file_and_no_log() {
     let secret = key["SecretKey"].as_str().expect("text").to_owned();
     let other = client.with_new_key(&key);
     assert_eq!(other.ok("ListFunctions", &json!({}))["TotalCount"], 1);
-    // Failures that look at what is secret.
+    // Failures on requests with secrets.
     other
         .with_key(&other.id, "wrong")
         .code("GetFunction", &json!({}));
@@ -85,7 +85,7 @@ fn secrets_stand_in_no_file_and_no_log() {
 }
 
 #[test]
-fn without_its_master_key_a_store_is_not_opened_and_a_new_one_seals_it_anew() {
+fn store_needs_its_master_key_and_is_re_encrypted_with_a_new_one() {
     let mut server = server();
     let client = server.client();
     let variables = json!({"Variables": [{"Key": "PASSWORD", "Value": PASSWORD}]});

@@ -1,4 +1,4 @@
-//! Requests that somebody captured: what can be done with them again, and as something else.
+//! Captured requests: neither a replay nor a change of them is accepted.
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -19,7 +19,7 @@ fn now() -> i64 {
     since.expect("a time").as_secs() as i64
 }
 
-/// A request as it is sent: what official SDKs sign, and what is named beside it.
+/// A request as it is sent: the headers that official SDKs sign, and others.
 struct Request {
     service: &'static str,
     headers: Vec<(&'static str, String)>,
@@ -169,7 +169,7 @@ fn a_captured_request_of_an_sdk_never_becomes_one_of_the_operators() {
 }
 
 #[test]
-fn a_request_of_the_operators_signs_all_that_it_means() {
+fn operator_request_signs_every_header_that_has_an_effect() {
     let server = server();
     let client = server.client();
     let good = |nonce: &str| Request::of_operator("CreateKey", &json!({}), nonce);
@@ -197,7 +197,7 @@ fn a_request_of_the_operators_signs_all_that_it_means() {
         (good(NONCE).without("x-tc-nonce"), "MissingParameter"),
         (good("short"), "InvalidParameter"),
         (good("0123456789abcde/"), "InvalidParameter"),
-        // What is sent and not signed could have been added.
+        // A header that is not signed could have been added.
         (
             good("another-nonce-0002").set("x-tc-region", "ap-beijing"),
             "AuthFailure.SignatureFailure",
@@ -270,7 +270,7 @@ fn resend(to: &str, request: &[u8]) -> String {
 }
 
 #[test]
-fn a_captured_request_of_the_command_line_is_good_once_also_across_a_restart() {
+fn captured_operator_request_is_accepted_once_also_across_a_restart() {
     let mut server = server();
     let captured = capture(&server, &["key", "create"]);
     let text = String::from_utf8(captured.clone()).expect("text");
@@ -281,7 +281,7 @@ fn a_captured_request_of_the_command_line_is_good_once_also_across_a_restart() {
         again.contains("AuthFailure.SignatureFailure") && again.contains("used it before"),
         "{again}"
     );
-    // With whatever is not signed, or signed in lower case, changed.
+    // With all headers changed that are not signed, or signed in lower case.
     let changed: String = text
         .split("\r\n")
         .map(|line| match line.split_once(": ") {
@@ -317,7 +317,7 @@ fn plain(action: &str, body: &Value) -> Request {
 }
 
 #[test]
-fn a_marked_key_signs_what_its_requests_do_and_others_need_not() {
+fn strict_key_must_sign_action_headers_and_others_need_not() {
     let mut server = server();
     let root = server.client();
     root.create("fun", "def main_handler(e, c):\n    return 1\n", json!({}));
@@ -379,7 +379,7 @@ fn a_marked_key_signs_what_its_requests_do_and_others_need_not() {
     );
     // The root's own key is not marked, and what SDKs send goes on working.
     assert_eq!(get().sign(&root).code(&root), "");
-    // The mark is kept, shown, and can be taken away.
+    // The mark is stored, shown, and can be removed.
     server.kill();
     server.restart();
     let shown = |state: bool| {
@@ -457,7 +457,7 @@ fn codes(client: &Client, request: &Request) -> [String; 3] {
 }
 
 #[test]
-fn what_is_wrong_is_told_in_one_way_whenever_the_body_comes() {
+fn error_is_the_same_however_late_the_body_arrives() {
     let server = server();
     let client = server.client();
     let forged = client.with_key(&client.id, "wrong");
@@ -512,7 +512,7 @@ fn what_is_wrong_is_told_in_one_way_whenever_the_body_comes() {
 }
 
 #[test]
-fn the_window_is_an_option_for_both_apis() {
+fn signature_lifetime_is_an_option_for_both_apis() {
     let server = Server::flags(VIRGA, &["--signature-window", "60"]);
     let client = server.client();
     for (age, code) in [
@@ -586,7 +586,7 @@ fn other_address() -> Option<std::net::IpAddr> {
 }
 
 #[test]
-fn root_keys_come_by_plain_http_from_the_loopback_alone() {
+fn root_keys_over_plain_http_are_accepted_from_loopback_alone() {
     let Some(address) = other_address() else {
         eprintln!("this machine has no address but its loopback's");
         return;

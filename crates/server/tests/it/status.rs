@@ -8,7 +8,7 @@ use crate::events::{FAILS, REMEMBERS, comes_to, ended, go_on, quick, reserve, se
 const WAITS: &str = r#"
 import signal, time
 def stop(*_):
-    print("told to end", flush=True)
+    print("asked to end", flush=True)
     raise SystemExit(0)
 signal.signal(signal.SIGTERM, stop)
 def main_handler(event, context):
@@ -95,7 +95,9 @@ fn each_attempt_has_its_log_and_the_last_is_the_status() {
     let client = server.client();
     client.create("fun", FAILS, json!({}));
     let id = send(&client, "fun", &json!({}));
-    eventually("it is given up", || status(&client, &id) == "FAILED");
+    eventually("it has failed permanently", || {
+        status(&client, &id) == "FAILED"
+    });
     let logs = client.ok(
         "GetFunctionLogs",
         &json!({"FunctionName": "fun", "FunctionRequestId": id, "Order": "asc"}),
@@ -124,7 +126,7 @@ fn each_attempt_has_its_log_and_the_last_is_the_status() {
 }
 
 #[test]
-fn events_are_taken_away_before_they_run_and_while_they_do() {
+fn events_are_cancelled_before_and_while_they_run() {
     let server = quick(&[]);
     let client = server.client();
     client.create("fun", WAITS, json!({"Timeout": 60}));
@@ -148,17 +150,17 @@ fn events_are_taken_away_before_they_run_and_while_they_do() {
     assert_eq!(end(&id, false), "");
     eventually("it is ended", || status(&client, &id) == "ABORTED");
     assert_eq!(end(&id, false), "FailedOperation.AsyncEventStatus");
-    // One that is told to end, and says so.
+    // One that is asked to end, and logs it.
     let id = send(&client, "fun", &json!({"s": 50}));
     eventually("it runs", busy);
     assert_eq!(end(&id, true), "");
     eventually("it is ended", || status(&client, &id) == "ABORTED");
-    assert!(log(&id).contains("told to end"), "{}", log(&id));
+    assert!(log(&id).contains("asked to end"), "{}", log(&id));
     // One that waits.
     stop(&client, "fun");
     let id = send(&client, "fun", &json!({"s": 0}));
     assert_eq!(end(&id, false), "");
-    eventually("it is taken away", || status(&client, &id) == "ABORTED");
+    eventually("it is cancelled", || status(&client, &id) == "ABORTED");
     go_on(&client, "fun");
     let id = send(&client, "fun", &json!({"s": 0}));
     eventually("others go on", || status(&client, &id) == "FINISHED");
@@ -217,7 +219,7 @@ fn a_function_that_always_runs_asynchronously_answers_with_an_id_and_runs_once()
 }
 
 #[test]
-fn how_events_are_tried_can_be_said() {
+fn retry_settings_of_events_are_applied() {
     let server = quick(&["--limits", "msg_ttl_min_s=1"]);
     let client = server.client();
     client.create("fun", FAILS, json!({}));
@@ -240,12 +242,14 @@ fn how_events_are_tried_can_be_said() {
     };
     let usual = json!({"MsgTTL": 21_600, "RetryConfig": rules(2)});
     assert_eq!(get()["AsyncTriggerConfig"], usual);
-    assert_eq!(set(usual), "", "what is shown can be sent back");
+    assert_eq!(set(usual), "", "the shown settings can be sent back");
     assert_eq!(set(json!({"RetryConfig": [{"RetryNum": 1}]})), "");
     let id = send(&client, "fun", &json!({}));
-    eventually("it is given up", || status(&client, &id) == "FAILED");
+    eventually("it has failed permanently", || {
+        status(&client, &id) == "FAILED"
+    });
     assert_eq!(ended(&client, 430), 2.0);
-    // One that waits longer than it may is given up, too.
+    // One that waits longer than its limit fails permanently, too.
     stop(&client, "fun");
     assert_eq!(set(json!({"MsgTTL": 1})), "");
     let now = json!({"MsgTTL": 1, "RetryConfig": rules(1)});

@@ -118,7 +118,7 @@ fn a_local_authority_vouches_for_the_names_that_clients_have_built_in() {
 }
 
 #[test]
-fn the_command_line_speaks_tls_with_who_is_vouched_for() {
+fn command_line_verifies_the_tls_certificate() {
     let server = Server::flags(VIRGA, TLS);
     let ca = server.data().join("tls/ca.pem");
     let run = |args: &[&str]| {
@@ -193,12 +193,12 @@ fn the_operators_certificate_is_read_again_when_it_changes() {
     testkit::eventually("the new certificate serves", || answers("two.test"));
     // One that is broken changes nothing.
     std::fs::write(&key, "no key\n").expect("written");
-    testkit::eventually("it is told of", || server.log().contains("cannot be used"));
+    testkit::eventually("it is logged", || server.log().contains("cannot be used"));
     assert!(answers("two.test"));
 }
 
 #[test]
-fn a_client_that_says_nothing_keeps_nobody_waiting() {
+fn silent_tls_client_delays_nobody() {
     let server = Server::flags(VIRGA, TLS);
     let ca = server.data().join("tls/ca.pem");
     let silent: Vec<_> = (0..50)
@@ -212,7 +212,7 @@ fn a_client_that_says_nothing_keeps_nobody_waiting() {
 }
 
 #[test]
-fn what_is_wrong_with_a_certificate_is_said() {
+fn invalid_certificate_is_reported() {
     let directory = tempfile::tempdir().expect("a directory");
     let path = directory.path();
     make_pair(path, "one.test");

@@ -112,7 +112,7 @@ fn peers_that_are_too_slow_are_closed_each_within_its_bound() {
 }
 
 #[test]
-fn idle_connections_of_one_address_make_room_for_others() {
+fn idle_connections_of_one_address_are_closed_for_others() {
     let server = Server::flags(VIRGA, &["--connections", "64"]);
     let client = server.client();
     let hostile = Ipv4Addr::new(127, 0, 0, 2);
@@ -134,7 +134,7 @@ fn idle_connections_of_one_address_make_room_for_others() {
 }
 
 #[test]
-fn addresses_that_signed_lately_find_room_among_many_that_did_not() {
+fn recently_authenticated_addresses_are_admitted_among_many_unknown_ones() {
     let server = Server::flags(VIRGA, &["--connections", "64"]);
     let client = server.client();
     client.ok("ListFunctions", &json!({}));
@@ -158,7 +158,7 @@ fn addresses_that_signed_lately_find_room_among_many_that_did_not() {
 }
 
 #[test]
-fn a_function_cannot_take_the_connections_of_others() {
+fn connections_of_functions_have_a_quota_of_their_own() {
     let server = Server::flags(VIRGA, &["--connections", "256"]);
     let client = server.client();
     let takes = "import socket, time\ndef main_handler(e, c):\n    kept = []\n    for n in range(300):\n        \
@@ -173,7 +173,7 @@ fn a_function_cannot_take_the_connections_of_others() {
         let client = client.clone();
         move || client.answer("takes", &json!({"s": 5}))
     });
-    eventually("its oldest connections make room for its own", || {
+    eventually("its oldest connections are closed for its new ones", || {
         closed(&client, "shed") > 200.0
     });
     for _ in 0..3 {
@@ -416,7 +416,7 @@ fn open_url(client: &Client, name: &str) -> String {
 }
 
 #[test]
-fn a_trusted_proxy_says_whom_it_speaks_for_and_nobody_else_does() {
+fn client_address_is_accepted_from_trusted_proxies_alone() {
     let shows = "def main_handler(e, c):\n    return e['headers']\n";
     let v2 = [
         b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c".as_slice(),
@@ -453,7 +453,7 @@ fn a_trusted_proxy_says_whom_it_speaks_for_and_nobody_else_does() {
                 .unwrap_or_default()
                 .to_owned()
         };
-        eventually("it is not heard", || {
+        eventually("it is blocked", || {
             code("203.0.113.7") == "RequestLimitExceeded"
         });
         let other = code("203.0.113.8");
@@ -485,7 +485,7 @@ fn other_account(client: &Client) -> Client {
 }
 
 #[test]
-fn one_account_cannot_have_all_connections() {
+fn connections_have_a_quota_per_account() {
     let server = Server::flags(VIRGA, &["--connections", "64"]);
     let client = server.client();
     let greedy = other_account(&client);
@@ -501,8 +501,8 @@ fn one_account_cannot_have_all_connections() {
     });
 }
 
-/// What is answered to a head, to the end of the connection; nothing where it ends without an answer.
-fn told(source: Ipv4Addr, to: &str, head: &[u8]) -> String {
+/// Returns the answer to a head, until the connection ends; empty without an answer.
+fn answer_to(source: Ipv4Addr, to: &str, head: &[u8]) -> String {
     let mut stream = connect_from(source, to);
     let mut said = Vec::new();
     let _ = stream.write_all(head);
@@ -511,7 +511,7 @@ fn told(source: Ipv4Addr, to: &str, head: &[u8]) -> String {
 }
 
 #[test]
-fn whether_it_lives_is_answered_while_there_is_room_for_nothing_else() {
+fn health_check_is_answered_while_all_connections_are_in_use() {
     let server = Server::flags(VIRGA, &["--connections", "64"]);
     let client = server.client();
     let other = other_account(&client);
@@ -522,27 +522,27 @@ fn whether_it_lives_is_answered_while_there_is_room_for_nothing_else() {
         })
         .collect();
     let buckets = server.objects().endpoint;
-    let doors = [
+    let listeners = [
         client.host(),
         buckets.trim_start_matches("http://").to_owned(),
     ];
     let stranger = Ipv4Addr::new(127, 0, 5, 9);
     let health = b"GET /healthz HTTP/1.1\r\nHost: virga\r\n\r\n";
-    for door in &doors {
+    for listener in &listeners {
         for _ in 0..3 {
-            let said = told(stranger, door, health);
-            assert!(said.starts_with("HTTP/1.1 200"), "{door}: {said}");
+            let said = answer_to(stranger, listener, health);
+            assert!(said.starts_with("HTTP/1.1 200"), "{listener}: {said}");
         }
-        let said = told(stranger, door, &client.signed("ListFunctions", b"{}"));
-        assert!(said.starts_with("HTTP/1.1 503"), "{door}: {said}");
+        let said = answer_to(stranger, listener, &client.signed("ListFunctions", b"{}"));
+        assert!(said.starts_with("HTTP/1.1 503"), "{listener}: {said}");
     }
-    // Nor does one address that wants it all keep another from it.
+    // Nor does one address with many connections keep another from it.
     let held: Vec<_> = (0..200)
-        .map(|_| connect_from(Ipv4Addr::new(127, 0, 5, 10), &doors[0]))
+        .map(|_| connect_from(Ipv4Addr::new(127, 0, 5, 10), &listeners[0]))
         .collect();
-    for door in &doors {
-        let said = told(stranger, door, health);
-        assert!(said.starts_with("HTTP/1.1 200"), "{door}: {said}");
+    for listener in &listeners {
+        let said = answer_to(stranger, listener, health);
+        assert!(said.starts_with("HTTP/1.1 200"), "{listener}: {said}");
     }
     eventually("few of them are left", || {
         held.iter().filter(|stream| !is_over(stream)).count() <= 32
@@ -550,7 +550,7 @@ fn whether_it_lives_is_answered_while_there_is_room_for_nothing_else() {
 }
 
 #[test]
-fn nobody_is_taken_for_a_caller_by_what_he_says_and_does_not_sign() {
+fn unverified_requests_never_count_as_a_caller() {
     let server = Server::flags(VIRGA, &["--connections", "64"]);
     let client = server.client();
     let objects = server.objects();
@@ -602,10 +602,10 @@ fn nobody_is_taken_for_a_caller_by_what_he_says_and_does_not_sign() {
             stream
         })
         .collect();
-    // A caller of another address, and a stranger, find room among them.
+    // A caller from another address, and a stranger, are admitted among them.
     for number in 0..4 {
         let source = Ipv4Addr::new(127, 0, 8, number);
-        let said = told(
+        let said = answer_to(
             source,
             &client.host(),
             b"GET /nothing HTTP/1.1\r\nHost: virga\r\nConnection: close\r\n\r\n",
@@ -616,7 +616,7 @@ fn nobody_is_taken_for_a_caller_by_what_he_says_and_does_not_sign() {
 }
 
 #[test]
-fn one_accounts_bodies_in_memory_leave_room_for_anothers() {
+fn request_body_memory_has_a_quota_per_account() {
     let flags = ["--wait", "600", "--traffic-memory-mb", "16"];
     let server = Server::flags(VIRGA, &flags);
     let client = server.client();
@@ -630,7 +630,7 @@ fn one_accounts_bodies_in_memory_leave_room_for_anothers() {
     );
     let counts = "def main_handler(e, c):\n    return len(e)\n";
     client.create("counts", counts, json!({}));
-    // More than there ever was room for, over connections on which the account is known.
+    // More than ever fit, over connections on which the account is known.
     let event = json!("x".repeat(6_000_000)).to_string();
     let request = json!({"FunctionName": "sleeps", "ClientContext": event}).to_string();
     let waiting: Vec<_> = (0..48u8)
@@ -666,7 +666,7 @@ fn resident(server: &Server) -> u64 {
 }
 
 #[test]
-fn bodies_that_wait_and_replies_that_nobody_reads_stay_within_their_budget() {
+fn waiting_bodies_and_unread_replies_stay_within_the_memory_budget() {
     let server = Server::flags(VIRGA, &["--traffic-memory-mb", "32", "--wait", "60"]);
     let client = server.client();
     let source = "import time\ndef main_handler(e, c):\n    \
@@ -686,7 +686,7 @@ fn bodies_that_wait_and_replies_that_nobody_reads_stay_within_their_budget() {
     let head = |path: &str, length: usize| {
         format!("POST {path} HTTP/1.1\r\nHost: virga\r\nContent-Length: {length}\r\n\r\n")
     };
-    // One gets its answer, as all do that there is room for.
+    // One gets its answer, as all do that fit.
     let quiet = resident(&server);
     let mut first = connect(&client);
     first

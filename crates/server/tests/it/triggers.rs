@@ -40,7 +40,7 @@ fn names(client: &Client, function: &str) -> Vec<String> {
 }
 
 #[test]
-fn a_change_of_triggers_leaves_what_runs_alone_and_survives_a_kill() {
+fn change_of_triggers_keeps_instances_and_survives_a_kill() {
     let mut server = server();
     let client = server.client();
     client.create("fn", INSTANCE, json!({}));
@@ -82,7 +82,7 @@ fn a_function_takes_its_triggers_with_it_and_a_copy_has_none() {
     client.ok("DeleteFunction", &json!({"FunctionName": "fn"}));
     client.create("fn", INSTANCE, json!({}));
     assert_eq!(names(&client, "fn"), Vec::<String>::new());
-    // What is written over keeps its own.
+    // An overwritten trigger keeps its own.
     daily(&client, "own");
     client.ok(
         "CopyFunction",
@@ -278,7 +278,7 @@ fn outage(missed: &str) -> (Vec<i64>, BTreeMap<i64, BTreeSet<String>>) {
 }
 
 #[test]
-fn what_was_missed_is_skipped_done_once_or_done_as_is_told() {
+fn missed_timer_runs_follow_the_option_timer_missed() {
     let rows =
         ["skip", "latest", "all"].map(|missed| thread::spawn(move || (missed, outage(missed))));
     for row in rows {
@@ -305,7 +305,7 @@ fn what_was_missed_is_skipped_done_once_or_done_as_is_told() {
 }
 
 #[test]
-fn a_closed_timer_is_still_at_once_and_an_opened_one_begins_from_now() {
+fn disabled_timer_stops_at_once_and_an_enabled_one_starts_from_now() {
     let server = server();
     let client = server.client();
     client.create("fn", TELLS, json!({}));
@@ -373,7 +373,7 @@ fn a_timer_of_an_alias_follows_it() {
 }
 
 #[test]
-fn timers_wait_for_a_full_queue_and_lose_nothing() {
+fn timers_wait_while_the_queue_is_full_and_lose_no_run() {
     let flags = ["--event-store-mb", "1", "--event-throttled-ms", "100"];
     let server = Server::flags(VIRGA, &flags);
     let client = server.client();
@@ -381,7 +381,7 @@ fn timers_wait_for_a_full_queue_and_lose_nothing() {
     client.create("full", "def main_handler(e, c):\n    pass\n", json!({}));
     let reserve = json!({"FunctionName": "full", "ReservedConcurrencyMem": 0});
     client.ok("PutReservedConcurrencyConfig", &reserve);
-    // In ever smaller events, until there is no room for a timer's.
+    // In ever smaller events, until a timer's does not fit.
     for size in [120_000, 10_000, 1000, 100] {
         let event = json!({"x": "y".repeat(size)}).to_string();
         let request =

@@ -101,7 +101,7 @@ fn data_directory_of_an_earlier_release_is_migrated_and_usable() {
         },
     );
     check_events(&mut server);
-    // The second round is after a restart: what was migrated is opened like anything else.
+    // The second round is after a restart: a migrated directory is opened like any other.
     for round in 0..2 {
         check_functions(&server.client(), round);
         check_accounts(&server, data);

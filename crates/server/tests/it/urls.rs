@@ -8,7 +8,7 @@ use testkit::{Client, Options, Server, eventually};
 
 use crate::{VIRGA, server};
 
-/// Shows the request, or answers as it is told to in the query.
+/// Shows the request, or answers as its query says.
 const SHOWS: &str = r#"
 import json, time
 def main_handler(event, context):
@@ -75,7 +75,7 @@ pub(crate) fn send(
         body.len()
     );
     socket.write_all(head.as_bytes()).expect("sent");
-    // What is too long is refused before it is read.
+    // A body that is too long is refused before it is read.
     let _ = socket.write_all(body);
     read(&mut socket)
 }
@@ -118,11 +118,11 @@ pub(crate) fn send_in_chunks(client: &Client, request: &str, length: usize) -> R
     let bytes = vec![b'x'; length];
     for chunk in bytes.chunks(100_000) {
         let head = format!("{:x}\r\n", chunk.len());
-        socket.write_all(head.as_bytes()).expect("heard");
-        socket.write_all(chunk).expect("heard");
-        socket.write_all(b"\r\n").expect("heard");
+        socket.write_all(head.as_bytes()).expect("sent");
+        socket.write_all(chunk).expect("sent");
+        socket.write_all(b"\r\n").expect("sent");
     }
-    socket.write_all(b"0\r\n\r\n").expect("heard");
+    socket.write_all(b"0\r\n\r\n").expect("sent");
     read(&mut socket)
 }
 
@@ -151,7 +151,7 @@ fn to(function: &str, path: &str) -> Value {
 }
 
 #[test]
-fn a_domain_leads_to_functions_by_its_paths_and_rewrites_them() {
+fn domain_routes_and_rewrites_paths_to_functions() {
     let server = server();
     let client = server.client();
     client.create("shows", SHOWS, json!({"Timeout": 1}));
@@ -220,7 +220,7 @@ fn a_domain_leads_to_functions_by_its_paths_and_rewrites_them() {
 }
 
 #[test]
-fn replies_are_what_the_function_says_and_failures_scf_s_documents() {
+fn replies_are_the_functions_and_failures_are_scf_documents() {
     let server = Server::with(VIRGA, Options::default());
     let client = server.client();
     client.create("shows", SHOWS, json!({"Timeout": 1}));
@@ -284,7 +284,7 @@ fn replies_are_what_the_function_says_and_failures_scf_s_documents() {
 }
 
 #[test]
-fn who_sends_too_much_is_heard_out_and_told_so() {
+fn oversized_request_is_drained_and_answered() {
     let server = server();
     let client = server.client();
     client.create("shows", SHOWS, json!({}));
@@ -348,7 +348,7 @@ fn a_domain_outlives_a_restart_and_nobody_takes_the_api_s_own() {
     );
 }
 
-/// Gives a function a URL; its id, and what is said of it.
+/// Gives a function a URL; returns its id and its description.
 pub(crate) fn url(client: &Client, function: &str, desc: &Value) -> (String, Value) {
     let request = json!({"FunctionName": function, "TriggerName": "url-trigger", "Type": "http", "TriggerDesc": desc.to_string()});
     let trigger = client.ok("CreateTrigger", &request)["TriggerInfo"].take();
@@ -360,7 +360,7 @@ pub(crate) fn url(client: &Client, function: &str, desc: &Value) -> (String, Val
 }
 
 #[test]
-fn a_url_leads_to_its_function_by_host_and_by_path() {
+fn url_routes_to_its_function_by_host_and_by_path() {
     let server = server();
     let client = server.client();
     client.create("shows", SHOWS, json!({}));
@@ -530,7 +530,7 @@ fn a_url_with_cam_takes_signed_requests_alone() {
 }
 
 #[test]
-fn pages_of_other_origins_are_answered_as_the_trigger_says() {
+fn cors_follows_the_trigger_settings() {
     let server = server();
     let client = server.client();
     client.create("shows", SHOWS, json!({}));
@@ -616,7 +616,7 @@ fn functions_call_each_other_by_url_where_they_may() {
 }
 
 #[test]
-fn what_a_url_cannot_be_is_refused_with_a_reason() {
+fn invalid_url_settings_are_refused_with_a_reason() {
     let server = server();
     let client = server.client();
     client.create("shows", SHOWS, json!({}));
@@ -654,8 +654,7 @@ fn what_a_url_cannot_be_is_refused_with_a_reason() {
 }
 
 #[test]
-fn strangers_see_a_failure_s_code_and_its_owner_all_of_it_with_http_s_status_where_that_is_wanted()
-{
+fn anonymous_callers_see_only_the_code_of_a_failure_and_its_owner_the_details() {
     const FAILS: &str = r#"
 import os, time
 def main_handler(event, context):
@@ -705,7 +704,7 @@ def main_handler(event, context):
             &vec![0; 7 << 20],
         );
         assert_eq!(refused.status, 413);
-        // Who is the owner sees what the API shows.
+        // The owner sees the error as the API shows it.
         let shown = client.invoke("fails", &json!({"path": "/raise"}));
         assert!(
             shown["RetMsg"]

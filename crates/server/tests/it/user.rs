@@ -1,4 +1,4 @@
-//! An ordinary user runs virga with all of the isolation, or is told what is missing.
+//! An ordinary user runs virga with full isolation, or gets a list of the missing requirements.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
@@ -23,10 +23,10 @@ fn an_ordinary_user_has_instances_with_users_and_limits_of_their_own() {
     let source = "import os\ndef main_handler(e, c):\n    return [os.getuid(), sorted(os.listdir('/proc/self/task')), os.path.exists('/root')]\n";
     client.create("who", source, json!({}));
     let answer = client.invoke("who", &json!({}));
-    let told: (u32, Vec<String>, bool) =
+    let found: (u32, Vec<String>, bool) =
         serde_json::from_str(answer["RetMsg"].as_str().expect("text")).expect("JSON");
-    assert!((1000..66_000).contains(&told.0), "{told:?}");
-    assert_eq!((told.1, told.2), (vec!["2".to_owned()], false));
+    assert!((1000..66_000).contains(&found.0), "{found:?}");
+    assert_eq!((found.1, found.2), (vec!["2".to_owned()], false));
     let source =
         "def main_handler(e, c):\n    kept = []\n    while True: kept.append(bytearray(1 << 20))\n";
     client.create(
@@ -45,7 +45,7 @@ fn an_ordinary_user_has_instances_with_users_and_limits_of_their_own() {
 }
 
 #[test]
-fn without_isolation_functions_are_processes_and_everybody_is_told() {
+fn process_isolation_is_logged_and_reported() {
     for user in [false, true] {
         let flags = ["--isolation", "process"].map(str::to_owned).to_vec();
         let mut server = Server::with(
@@ -65,29 +65,29 @@ fn without_isolation_functions_are_processes_and_everybody_is_told() {
         let source = "import os, socket, tempfile\n\
             def attempt(run):\n    try: return run()\n    except OSError as e: return e.strerror\n\
             def main_handler(e, c):\n    if 'mb' in e: return len(bytearray(e['mb'] << 20))\n    f = tempfile.NamedTemporaryFile()\n    f.write(b'x')\n    return [os.getcwd(), attempt(lambda: os.listdir(e['data'])), attempt(lambda: open('/var/tmp/virga', 'w')), attempt(lambda: os.kill(e['virga'], 0)), os.environ['VIRGA_ENDPOINT']]\n";
-        client.create("bare", source, json!({"Timeout": 20, "MemorySize": 128}));
+        client.create("plain", source, json!({"Timeout": 20, "MemorySize": 128}));
         let event = json!({"data": server.data(), "virga": server.pid()});
-        let answer = client.invoke("bare", &event);
+        let answer = client.invoke("plain", &event);
         let text = answer["RetMsg"].as_str().expect("text");
-        let told: Vec<Option<String>> =
+        let found: Vec<Option<String>> =
             serde_json::from_str(text).unwrap_or_else(|_| panic!("{answer}"));
-        let told: Vec<&str> = told
+        let found: Vec<&str> = found
             .iter()
             .map(|one| one.as_deref().unwrap_or_default())
             .collect();
         let data = server.data();
         assert!(
-            told[0].starts_with(data.to_str().expect("a path")),
-            "{told:?}"
+            found[0].starts_with(data.to_str().expect("a path")),
+            "{found:?}"
         );
-        assert_eq!(told[1..3], ["Permission denied"; 2], "{told:?}");
+        assert_eq!(found[1..3], ["Permission denied"; 2], "{found:?}");
         // Since Linux 6.12 landlock keeps signals in, too.
         let knows_signals =
             server.log().contains("; version 6") || server.log().contains("; version 7");
         if knows_signals {
-            assert_eq!(told[3], "Operation not permitted", "{told:?}");
+            assert_eq!(found[3], "Operation not permitted", "{found:?}");
         }
-        assert!(told[4].starts_with("http://127.0.0.1:"), "{told:?}");
+        assert!(found[4].starts_with("http://127.0.0.1:"), "{found:?}");
         assert!(answer["MemUsage"].as_u64().expect("bytes") > 1 << 20);
         assert!(
             answer["Log"]
@@ -96,7 +96,7 @@ fn without_isolation_functions_are_processes_and_everybody_is_told() {
                 .contains("not isolated"),
             "{answer}"
         );
-        let answer = client.invoke("bare", &json!({"mb": 200}));
+        let answer = client.invoke("plain", &json!({"mb": 200}));
         assert!(
             answer["ErrMsg"]
                 .as_str()
@@ -107,13 +107,13 @@ fn without_isolation_functions_are_processes_and_everybody_is_told() {
         let offline = json!({"PublicNetConfig": {"PublicNetStatus": "DISABLE", "EipConfig": {"EipStatus": "DISABLE"}}});
         client.create("offline", source, offline);
         let answer = client.call("Invoke", &json!({"FunctionName": "offline"}));
-        // Its network cannot be taken away, so it does not run.
+        // Its network cannot be removed, so it does not run.
         let answered = format!("{answer:?}");
         assert!(answered.contains("failed to start"), "{answered}");
         assert!(server.log().contains("DISABLE is not available with"));
         assert!(server.terminate().success());
-        let rooms = server.data().join("run/tmp");
-        assert_eq!(fs::read_dir(rooms).map_or(0, Iterator::count), 0);
+        let temporary = server.data().join("run/tmp");
+        assert_eq!(fs::read_dir(temporary).map_or(0, Iterator::count), 0);
     }
 }
 
@@ -132,7 +132,7 @@ fn nothing_outlives_a_user_s_virga_that_was_killed() {
 }
 
 #[test]
-fn what_a_user_lacks_is_named_with_the_way_to_mend_it() {
+fn missing_user_privileges_are_named_with_the_fix() {
     let directory = tempfile::tempdir().expect("a directory");
     let path = directory.path();
     fs::set_permissions(path, Permissions::from_mode(0o755)).expect("opened");
@@ -148,7 +148,7 @@ fn what_a_user_lacks_is_named_with_the_way_to_mend_it() {
         (&mut stranger, "privilege", "usermod --add-subuids"),
         (&mut known, "control groups", "as root"),
     ];
-    for (command, name, mend) in rows {
+    for (command, name, fix) in rows {
         let done = command
             .args(["doctor", "--json"])
             .output()
@@ -158,10 +158,7 @@ fn what_a_user_lacks_is_named_with_the_way_to_mend_it() {
         let one = findings.iter().find(|one| one["name"] == name);
         let one = one.expect("looked at");
         assert_eq!(one["ok"], false, "{one}");
-        assert!(
-            one["detail"].as_str().expect("text").contains(mend),
-            "{one}"
-        );
+        assert!(one["detail"].as_str().expect("text").contains(fix), "{one}");
     }
     let mut up = Server::command(testkit::AS_USER);
     up.arg("29996").arg(path).arg("-").arg(&binary);

@@ -47,7 +47,7 @@ fn word(client: &Client, qualifier: &str) -> String {
 }
 
 #[test]
-fn a_version_stays_what_it_was_and_its_instances_are_its_own() {
+fn published_version_is_immutable_with_instances_of_its_own() {
     let mut server = server();
     let client = server.client();
     let variables =
@@ -137,13 +137,13 @@ fn a_published_version_serves_while_the_next_code_is_made_ready_or_fails() {
         with(&client, "GetFunction", json!({}))["Status"] == "UpdateFailed"
     });
     assert_eq!(word(&client, "$LATEST"), "one");
-    // What was not made ready was not published either.
+    // Code that was not made ready was not published either.
     let listed = with(&client, "ListVersionByFunction", json!({}));
     assert_eq!(listed["FunctionVersion"], json!(["1", "$LATEST"]));
 }
 
 #[test]
-fn an_alias_shares_requests_out_by_chance_and_by_what_they_say() {
+fn alias_routes_requests_by_weight_and_by_rule() {
     let server = server();
     let client = server.client();
     client.create("fn", &says("one"), json!({}));
@@ -287,7 +287,7 @@ fn an_alias_keeps_the_versions_that_it_uses() {
             "{action} {request}"
         );
     }
-    // The default alias is there from the start, and can be pointed elsewhere.
+    // The default alias is there from the start, and can be pointed to another version.
     let names = |version: &str| {
         let listed = with(&client, "ListAliases", json!({"FunctionVersion": version}));
         let aliases = listed["Aliases"].as_array().expect("a list").clone();

@@ -120,7 +120,7 @@ fn until(socket: &mut BufReader<TcpStream>, wanted: &str) -> String {
 }
 
 #[test]
-fn requests_and_replies_pass_as_they_are() {
+fn requests_and_replies_are_forwarded_unchanged() {
     let server = server();
     let client = server.client();
     let path = node(&client, "echo", json!({"Timeout": 9}));
@@ -364,7 +364,7 @@ fn a_reply_s_headers_are_no_longer_than_they_may_be() {
 }
 
 #[test]
-fn a_server_waits_for_a_caller_who_does_not_read() {
+fn slow_reader_gets_the_whole_reply() {
     let server = Server::flags(VIRGA, &["--limits", "web_response_bytes=0"]);
     let client = server.client();
     let many = json!({"InstanceConcurrencyConfig": {"DynamicEnabled": "FALSE", "MaxConcurrency": 2}, "Timeout": 60});
@@ -378,7 +378,7 @@ fn a_server_waits_for_a_caller_who_does_not_read() {
         last = written;
         last > 0 && same == 10
     });
-    // What is between the two is in the buffers of their sockets.
+    // The difference is in the buffers of their sockets.
     assert!(last < 40 << 20, "{last}");
     let mut all = Vec::new();
     flood.read_to_end(&mut all).expect("a reply");
@@ -430,15 +430,15 @@ fn a_timeout_ends_one_request_and_the_end_of_its_server_all() {
             .as_str()
             .is_some_and(|log| log.contains("code 4"))
     });
-    // Whoever goes away is not waited for.
+    // A caller that goes away ends its request.
     drop(begin(&client, &format!("{path}/hang"), ""));
-    eventually("it is given up", || {
+    eventually("it has failed permanently", || {
         client.metric("virga_instances{state=\"busy\"}") == Some(0.0)
     });
 }
 
 #[test]
-fn a_server_that_does_not_start_is_told_of_and_names_what_is_missing() {
+fn web_server_that_does_not_start_is_reported_with_the_missing_file() {
     let server = server();
     let client = server.client();
     let silent: &[u8] = b"#!/bin/bash\nsleep 60\n";

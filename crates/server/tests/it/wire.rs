@@ -37,7 +37,7 @@ fn refusal(answer: &HttpResponse) -> (String, String) {
 }
 
 #[test]
-fn each_wrong_request_gets_its_code_and_a_message_that_helps() {
+fn each_invalid_request_gets_its_code_and_a_helpful_message() {
     let server = server();
     let client = server.client();
     let list = |client: &Client, time: i64, headers: &[(&str, &str)]| {
@@ -207,7 +207,7 @@ fn raw(client: &Client, head: &str, body: &str) -> Value {
 }
 
 #[test]
-fn hosts_are_taken_as_the_clients_sign_them() {
+fn host_header_is_accepted_as_the_client_signed_it() {
     let server = server();
     let client = server.client();
     let now = now();
@@ -243,7 +243,7 @@ fn hosts_are_taken_as_the_clients_sign_them() {
 }
 
 #[test]
-fn pages_beside_the_api() {
+fn health_metrics_and_unknown_paths_are_answered() {
     let server = server();
     let client = server.client();
     assert_eq!(client.get("/healthz").status, 200);
@@ -268,7 +268,7 @@ fn pages_beside_the_api() {
 }
 
 #[test]
-fn none_sends_a_head_as_slowly_as_it_likes() {
+fn slow_request_head_is_closed() {
     let server = Server::flags(VIRGA, &["--head-timeout", "1"]);
     let client = server.client();
     let buckets = server.objects().endpoint;
@@ -292,7 +292,7 @@ fn none_sends_a_head_as_slowly_as_it_likes() {
 }
 
 #[test]
-fn a_body_that_comes_after_its_answer_is_heard_and_the_connection_goes_on() {
+fn body_after_the_response_is_drained_and_the_connection_stays_usable() {
     let server = server();
     let connection = TcpStream::connect(server.client().host()).expect("a connection");
     let mut connection = BufReader::new(connection);

@@ -33,7 +33,7 @@ const ARROWS: &[(&str, &[&str])] = &[
 ];
 
 #[test]
-fn crates_know_only_those_they_may() {
+fn crates_depend_only_on_allowed_crates() {
     let output = Command::new(env!("CARGO"))
         .args([
             "metadata",
@@ -72,7 +72,7 @@ fn crates_know_only_those_they_may() {
 }
 
 #[test]
-fn the_reference_page_is_what_the_binary_says() {
+fn reference_page_matches_the_binary() {
     let output = Command::new(crate::VIRGA)
         .arg("reference")
         .output()
@@ -86,7 +86,7 @@ fn the_reference_page_is_what_the_binary_says() {
 }
 
 #[test]
-fn the_page_of_fields_has_each_of_each_action() {
+fn page_of_fields_lists_every_field_of_every_action() {
     let published = [
         include_str!("../../../scf/tests/api-2018-04-16.json"),
         include_str!("../../../scf/tests/tag-2018-08-13.json"),

@@ -48,7 +48,7 @@ fn a_zygote_is_a_single_thread_and_not_the_first_process_of_anything() {
 }
 
 #[test]
-fn a_zygote_keeps_no_descriptor_of_what_it_made() {
+fn zygote_keeps_no_descriptor_of_its_forks() {
     const INSTANCES: usize = 16;
     let server = server();
     let client = server.client();
@@ -92,7 +92,7 @@ fn a_zygote_that_dies_is_followed_by_another() {
 }
 
 #[test]
-fn zygotes_are_renewed_while_what_they_made_lives_on() {
+fn zygotes_are_renewed_while_their_forks_live_on() {
     let server = Server::flags(VIRGA, &["--zygote-forks", "5"]);
     let client = server.client();
     let python = json!({"Runtime": "Python3.9"});
@@ -171,9 +171,9 @@ fn nothing_of_one_instances_memory_is_in_another() {
             .answer("first", &with_secret)
             .as_u64()
             .is_some_and(|n| n > 0),
-        "the search finds what is there"
+        "the search finds the secret in its own instance"
     );
-    // Blanks that were there before, and ones made after; while the first lives, and after its end.
+    // Sandboxes that were pre-warmed before, and ones made after; while the first lives, and after its end.
     for round in 0..2 {
         for _ in 0..6 {
             assert_eq!(client.answer("second", &search), 0);

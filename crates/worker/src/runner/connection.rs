@@ -17,7 +17,7 @@ use tokio::net::TcpStream;
 #[derive(Debug)]
 pub(super) struct ProgramConnection {
     socket: std::net::TcpStream,
-    /// Whether a read or write was told so.
+    /// Whether a read or write reported it.
     reset: AtomicBool,
 }
 

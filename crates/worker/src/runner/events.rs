@@ -202,7 +202,7 @@ impl Api {
         }
     }
 
-    /// Tells virga that the program gets the event.
+    /// Reports to virga that the program gets the event.
     fn mark_started(&self, event: &PendingEvent) {
         if let Err(e) = self.start_mark.write_all_at(&event.sequence, 0) {
             // Virga would run the event again on another instance.

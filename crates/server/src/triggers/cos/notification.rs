@@ -326,13 +326,13 @@ mod tests {
             millis(id_at(&body("a"), "one", "fn", late)),
             late - late % DEDUP_WINDOW
         );
-        let mut bare = body("a");
-        let object = &mut bare["Records"][0];
+        let mut unnamed = body("a");
+        let object = &mut unnamed["Records"][0];
         object["s3"]["object"]["sequencer"].take();
         object["eventTime"].take();
         assert_ne!(
-            id_at(&bare, "one", "fn", NOW),
-            id_at(&bare, "one", "fn", NOW)
+            id_at(&unnamed, "one", "fn", NOW),
+            id_at(&unnamed, "one", "fn", NOW)
         );
     }
 

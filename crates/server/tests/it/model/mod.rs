@@ -21,7 +21,7 @@ const STEPS: u32 = 120;
 const CODES: u64 = 6;
 
 #[test]
-fn the_catalog_is_what_the_model_says_whatever_happens() {
+fn catalog_matches_the_model_through_restarts_and_kills() {
     let given = |name: &str| std::env::var(name).ok().and_then(|text| text.parse().ok());
     let seeds = match given("MODEL_SEED") {
         Some(seed) => seed..seed + 1,
@@ -69,7 +69,7 @@ fn sequence(seed: u64) {
     assert_eq!(seen(&client), world.shown, "seed {seed}, at its end");
 }
 
-/// Kills the server while an action is under way: afterwards it has happened whole, or not at all. What was answered has.
+/// Kills the server while an action is under way: afterwards it has happened whole, or not at all. An answered one has happened.
 fn killed_while(
     server: &mut Server,
     client: &Client,

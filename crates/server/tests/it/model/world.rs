@@ -49,36 +49,36 @@ pub(super) struct World {
 pub(super) enum Action {
     CreateNamespace(Space),
     DeleteNamespace(Space),
-    Create(Place, Content),
-    Update(Place, u64),
-    Configure(Place, u64),
-    Copy(Place, Place),
-    Delete(Place),
-    Publish(Place),
+    Create(FunctionPath, Content),
+    Update(FunctionPath, u64),
+    Configure(FunctionPath, u64),
+    Copy(FunctionPath, FunctionPath),
+    Delete(FunctionPath),
+    Publish(FunctionPath),
     Unpublish {
-        place: Place,
+        place: FunctionPath,
         number: u64,
         force: bool,
     },
     Name {
-        place: Place,
+        place: FunctionPath,
         alias: &'static str,
         number: u64,
     },
     Rename {
-        place: Place,
+        place: FunctionPath,
         alias: &'static str,
         number: u64,
     },
-    Unname(Place, &'static str),
-    Reserve(Place, u64),
-    Unreserve(Place),
+    Unname(FunctionPath, &'static str),
+    Reserve(FunctionPath, u64),
+    Unreserve(FunctionPath),
     PublishLayer(&'static str),
     DeleteLayer(&'static str, u64),
 }
 
 type Space = &'static str;
-type Place = (Space, &'static str);
+type FunctionPath = (Space, &'static str);
 
 impl Default for World {
     fn default() -> Self {
@@ -140,7 +140,7 @@ impl Action {
 
     /// The action's name and parameters.
     pub(super) fn request(&self) -> (&'static str, Value) {
-        let of = |(space, name): &Place, more: Value| {
+        let of = |(space, name): &FunctionPath, more: Value| {
             let mut request = json!({"FunctionName": name, "Namespace": space});
             if let (Value::Object(request), Value::Object(more)) = (&mut request, more) {
                 request.extend(more);
@@ -335,7 +335,7 @@ impl World {
         Ok(())
     }
 
-    fn function(&mut self, (space, name): Place) -> Result<&mut Function, &'static str> {
+    fn function(&mut self, (space, name): FunctionPath) -> Result<&mut Function, &'static str> {
         let functions = self
             .shown
             .spaces
@@ -346,9 +346,9 @@ impl World {
 
     fn add(
         &mut self,
-        place: Place,
+        place: FunctionPath,
         latest: Content,
-        from: Option<Place>,
+        from: Option<FunctionPath>,
     ) -> Result<(), &'static str> {
         match self.function(place) {
             Ok(_) => return Err("ResourceInUse.FunctionName"),
@@ -406,6 +406,6 @@ impl Function {
     }
 }
 
-fn key((space, name): Place) -> (String, String) {
+fn key((space, name): FunctionPath) -> (String, String) {
     (space.to_owned(), name.to_owned())
 }

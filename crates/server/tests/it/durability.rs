@@ -1,12 +1,12 @@
-//! The judge of the promise that an accepted event is never lost: virga is killed at random instants, its disk is filled and its
+//! Checks the promise that an accepted event is never lost: virga is killed at random instants, its disk is filled and its
 //! clock moved while clients send events; at the end each acknowledged one has been delivered or is where dead letters go. Others
 //! call meanwhile, and each call that was answered is in the ledger.
 //!
 //! The clock is `libfaketime`'s. While virga runs it jumps by minutes, as far as signatures allow; before a start it is hours behind
-//! what is stored.
+//! the stored time.
 //!
-//! `VIRGA_JUDGE_KILLS` says how often it is killed, `VIRGA_JUDGE_SEED` by which dice. Functions run without isolation, so that they
-//! can tell a witness outside of virga what they got.
+//! `VIRGA_DURABILITY_KILLS` says how often it is killed, `VIRGA_DURABILITY_SEED` by which dice. Functions run without isolation, so that they
+//! can report their events to a recorder outside of virga.
 
 use std::fs;
 use std::path::PathBuf;
@@ -23,20 +23,20 @@ use crate::disk::Disk;
 const KILLS: u64 = 6;
 const SENDERS: u64 = 3;
 
-/// Tells the witness, and fails as its event says: never, the first time, or always.
+/// Reports to the recorder, and fails as its event says: never, the first time, or always.
 const TELLS: &str = r#"
 import json, socket
-def tell(port, name, n):
+def report(port, name, n):
     with socket.create_connection(("127.0.0.1", port), 10) as connection:
         connection.sendall(("%s %d\n" % (name, n)).encode())
         return int(connection.makefile().readline())
 def main_handler(event, context):
     if "Body" in event:
         event = json.loads(event["Body"]["ClientContext"])
-        event["fails"], name = 0, "letters"
+        event["fails"], name = 0, "dead"
     else:
         name = context["function_name"]
-    times = tell(event["port"], name, event["n"])
+    times = report(event["port"], name, event["n"])
     if times <= event["fails"]:
         raise ValueError("on purpose")
 "#;
@@ -45,10 +45,10 @@ def main_handler(event, context):
 const FUNCTIONS: [(&str, u64, &str); 3] = [
     ("works", 0, "works"),
     ("flaky", 1, "flaky"),
-    ("fails", 1_000_000, "letters"),
+    ("fails", 1_000_000, "dead"),
 ];
 
-/// What is called, not sent to.
+/// A function that is called synchronously.
 const CALLED: &str = "called";
 /// How far the clock jumps while virga runs, seconds; a signature is good for five minutes.
 const JUMP: i64 = 240;
@@ -57,8 +57,8 @@ fn setting(name: &str, usual: u64) -> u64 {
     std::env::var(name).map_or(usual, |text| text.parse().expect("a number"))
 }
 
-/// Calls until told to stop, and until one was answered: on a slow machine that may be after the last kill. Says how many were
-/// answered by the function.
+/// Calls until `stop` is set and one call was answered: on a slow machine that may be after the last kill. Returns the number of
+/// answered calls.
 fn call(client: &Client, port: u16, next: &AtomicU64, stop: &AtomicBool) -> u64 {
     let mut answered = 0;
     let begun = Instant::now();
@@ -76,7 +76,7 @@ fn call(client: &Client, port: u16, next: &AtomicU64, stop: &AtomicBool) -> u64 
     answered
 }
 
-/// Sends events until told to stop, and notes what was acknowledged.
+/// Sends events until `stop` is set, and records the acknowledged ones.
 fn send(client: &Client, port: u16, next: &AtomicU64, stop: &AtomicBool, promises: &DeliveryLog) {
     while !stop.load(Ordering::Relaxed) {
         let n = next.fetch_add(1, Ordering::Relaxed);
@@ -162,8 +162,8 @@ fn free_port() -> u16 {
 
 #[test]
 fn no_acknowledged_event_is_lost() {
-    let kills = setting("VIRGA_JUDGE_KILLS", KILLS);
-    let seed = setting("VIRGA_JUDGE_SEED", 0x9e37_79b9_7f4a_7c15);
+    let kills = setting("VIRGA_DURABILITY_KILLS", KILLS);
+    let seed = setting("VIRGA_DURABILITY_SEED", 0x9e37_79b9_7f4a_7c15);
     let mut dice = Random::new(seed);
     let directory = tempfile::tempdir().expect("a directory");
     let disk = Disk::mount(directory.path(), 64);
@@ -198,7 +198,7 @@ fn no_acknowledged_event_is_lost() {
     client.create(CALLED, TELLS, json!({}));
     for (name, _, out) in FUNCTIONS {
         let target = json!({"Type": "function", "Name": "last"});
-        let more = if out == "letters" {
+        let more = if out == "dead" {
             json!({"DeadLetterConfig": target})
         } else {
             json!({})
@@ -241,7 +241,7 @@ fn no_acknowledged_event_is_lost() {
         client.queued() == Some(0.0)
     });
     eprintln!(
-        "{kills} kills, {filled} full disks, {jumped} jumps of the clock, {moved} moves behind what is stored, seed {seed}, {:.0} s",
+        "{kills} kills, {filled} full disks, {jumped} jumps of the clock, {moved} moves behind the stored time, seed {seed}, {:.0} s",
         begun.elapsed().as_secs_f64()
     );
     let mut kept = true;
@@ -268,11 +268,11 @@ fn check_ledger(server: &Server, client: &Client, recorder: &Recorder, answered:
         own.filter_map(|row| row[field].as_u64()).sum()
     };
     let counted = sum(CALLED, "Invocations") - sum(CALLED, "Errors");
-    let told: u64 = recorder.of(CALLED).values().sum();
-    eprintln!("{CALLED}: {answered} answered, {counted} in the ledger, {told} runs were seen");
+    let runs: u64 = recorder.of(CALLED).values().sum();
+    eprintln!("{CALLED}: {answered} answered, {counted} in the ledger, {runs} runs were seen");
     assert!(answered > 0, "nothing was called");
     assert!(
-        (answered..=told).contains(&counted),
+        (answered..=runs).contains(&counted),
         "each answer is counted, and nothing that did not run"
     );
     for (name, fails, _) in FUNCTIONS {
@@ -282,9 +282,9 @@ fn check_ledger(server: &Server, client: &Client, recorder: &Recorder, answered:
             .as_u64()
             .expect("a number");
         let (ran, failed) = (sum(name, "Invocations"), sum(name, "Errors"));
-        let told: u64 = recorder.of(name).values().sum();
+        let runs: u64 = recorder.of(name).values().sum();
         eprintln!(
-            "{name}: {ended} ended, {ran} in the ledger, {failed} of them failed, {told} runs were seen"
+            "{name}: {ended} ended, {ran} in the ledger, {failed} of them failed, {runs} runs were seen"
         );
         if fails > 1 {
             // Three runs each, all of which fail.
@@ -293,7 +293,7 @@ fn check_ledger(server: &Server, client: &Client, recorder: &Recorder, answered:
         } else {
             assert_eq!(ran - failed, ended, "{name}: each end is counted once");
         }
-        assert!(ran <= told, "{name}: nothing is counted that did not run");
+        assert!(ran <= runs, "{name}: nothing is counted that did not run");
     }
 }
 

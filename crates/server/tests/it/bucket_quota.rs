@@ -1,5 +1,5 @@
-//! Buckets without room, and bodies that break off: what is refused leaves nothing, what is there stays and is read, and room comes
-//! back.
+//! Full buckets and truncated uploads: a refused object leaves nothing, stored objects stay readable, and freed space is usable
+//! again.
 
 use std::fs;
 use std::path::Path;
@@ -16,12 +16,12 @@ fn path(key: &str) -> String {
     format!("{BUCKET}/{key}")
 }
 
-/// Puts an object. Says whether there was room.
+/// Puts an object. Returns whether it was accepted.
 fn put(objects: &Objects, key: &str, body: &[u8]) -> bool {
-    has_room(objects, "PUT", &path(key), body)
+    accepts(objects, "PUT", &path(key), body)
 }
 
-fn has_room(objects: &Objects, method: &str, path: &str, body: &[u8]) -> bool {
+fn accepts(objects: &Objects, method: &str, path: &str, body: &[u8]) -> bool {
     let answer = objects.send(method, path, &[], body);
     let text = String::from_utf8_lossy(&answer.body);
     match answer.status {
@@ -60,7 +60,7 @@ fn files(server: &Server) -> usize {
 }
 
 #[test]
-fn a_spent_budget_refuses_what_is_new_and_keeps_what_is_there() {
+fn exhausted_budget_refuses_new_objects_and_keeps_stored_ones() {
     let server = Server::flags(VIRGA, &["--bucket-store-mb", "16"]);
     let objects = server.objects();
     objects.ok("PUT", BUCKET, &[], b"");
@@ -71,10 +71,10 @@ fn a_spent_budget_refuses_what_is_new_and_keeps_what_is_there() {
     assert!(!put(&objects, "d", &body));
     let id = begin(&objects, "e");
     let part = path(&format!("e?partNumber=1&uploadId={id}"));
-    assert!(!has_room(&objects, "PUT", &part, &body));
+    assert!(!accepts(&objects, "PUT", &part, &body));
     let append = path("f?append&position=0");
-    assert!(!has_room(&objects, "POST", &append, &body));
-    // A copy has its bytes in common with what was copied.
+    assert!(!accepts(&objects, "POST", &append, &body));
+    // A copy shares its bytes with the original.
     let source = format!("photos-1250000000.cos.ap-guangzhou.myqcloud.com{}", "/a");
     objects.ok("PUT", &path("copy"), &[("x-cos-copy-source", &source)], b"");
     for key in ["a", "b", "c", "copy"] {
@@ -85,16 +85,16 @@ fn a_spent_budget_refuses_what_is_new_and_keeps_what_is_there() {
     }
     let parts = objects.ok("GET", &path(&format!("e?uploadId={id}")), &[], b"");
     assert!(!parts.contains("<Part>"), "{parts}");
-    eventually("nothing is left of what was refused", || {
+    eventually("nothing is left of the refused objects", || {
         files(&server) == 3
     });
     objects.ok("DELETE", &path("b"), &[], b"");
-    eventually("there is room again", || put(&objects, "d", &body));
+    eventually("there is free space again", || put(&objects, "d", &body));
     assert!(get(&objects, "d").is_some_and(|got| got == body));
 }
 
 #[test]
-fn a_full_disk_refuses_what_is_new_and_keeps_what_is_there() {
+fn full_disk_refuses_new_objects_and_keeps_stored_ones() {
     let directory = tempfile::tempdir().expect("a directory");
     let disk = Disk::mount(directory.path(), 64);
     let data = disk.0.join("data");
@@ -118,7 +118,7 @@ fn a_full_disk_refuses_what_is_new_and_keeps_what_is_there() {
     let (large, small) = (vec![7; 4 * MB], vec![8; 8 << 10]);
     assert!(put(&objects, "large", &large) && put(&objects, "other", &large));
     let filler = disk.fill();
-    // What is acknowledged is there, however little room is left.
+    // An acknowledged object is stored, however little free space is left.
     let mut kept = Vec::new();
     for number in 0.. {
         let key = format!("small/{number}");
@@ -129,21 +129,23 @@ fn a_full_disk_refuses_what_is_new_and_keeps_what_is_there() {
         kept.push(key);
     }
     assert!(!put(&objects, "more", &large));
-    let id = begin_if_there_is_room(&objects, "parts");
+    let id = try_begin(&objects, "parts");
     assert!(id.is_none(), "an upload is something new");
     assert!(get(&objects, "large").is_some_and(|got| got == large));
     assert!(get(&objects, "more").is_none());
     let listed = objects.ok("GET", BUCKET, &[], b"");
     assert!(listed.contains("<Key>large</Key>"), "{listed}");
-    eventually("nothing is left of what was refused", || {
+    eventually("nothing is left of the refused objects", || {
         files(&server) == 2
     });
-    // Removing makes room.
+    // Deleting frees space.
     objects.ok("DELETE", &path("other"), &[], b"");
     assert!(get(&objects, "other").is_none());
-    eventually("there is room again", || put(&objects, "after", &small));
+    eventually("there is free space again", || {
+        put(&objects, "after", &small)
+    });
     drop(filler);
-    eventually("there is much room", || put(&objects, "more", &large));
+    eventually("there is much free space", || put(&objects, "more", &large));
     server.terminate();
     server.restart();
     let objects = server.objects();
@@ -158,13 +160,13 @@ fn a_full_disk_refuses_what_is_new_and_keeps_what_is_there() {
     assert_eq!(files(&server), 2);
 }
 
-fn begin_if_there_is_room(objects: &Objects, key: &str) -> Option<String> {
+fn try_begin(objects: &Objects, key: &str) -> Option<String> {
     let path = path(&format!("{key}?uploads"));
-    has_room(objects, "POST", &path, b"").then_some(path)
+    accepts(objects, "POST", &path, b"").then_some(path)
 }
 
 #[test]
-fn what_breaks_off_leaves_nothing() {
+fn truncated_upload_leaves_nothing() {
     let mut server = Server::start(VIRGA);
     let objects = server.objects();
     objects.ok("PUT", BUCKET, &[], b"");

@@ -1,4 +1,4 @@
-//! Changes of objects in virga's own buckets run functions: exactly those that wait for them, whatever is killed in between.
+//! Changes of objects in virga's own buckets run functions: exactly the triggered ones, also through kills.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -51,7 +51,7 @@ fn runs(client: &Client, function: &str, count: usize) -> Vec<(String, Value)> {
 }
 
 /// The names and keys of the events that a function got, in their order.
-fn told(client: &Client, function: &str, count: usize) -> Vec<(String, String)> {
+fn notified(client: &Client, function: &str, count: usize) -> Vec<(String, String)> {
     let mut runs = runs(client, function, count);
     runs.sort_by(|one, other| one.0.cmp(&other.0));
     runs.iter()
@@ -117,7 +117,7 @@ fn each_change_is_one_event_with_scf_s_document() {
     objects.ok("PUT", &path("copy"), &[("x-cos-copy-source", source)], b"");
     upload(&objects, "parts");
     objects.ok("DELETE", &path("copy"), &[], b"");
-    // What is not there is not removed.
+    // Deleting a missing object is no change.
     objects.ok("DELETE", &path("nothing"), &[], b"");
     let archived = [("x-cos-storage-class", "ARCHIVE")];
     objects.ok("PUT", &path("old"), &archived, b"x");
@@ -130,7 +130,7 @@ fn each_change_is_one_event_with_scf_s_document() {
 
     let row = |name: &str, key: &str| (format!("cos:Object{name}"), key.to_owned());
     assert_eq!(
-        told(&client, "made", 5),
+        notified(&client, "made", 5),
         [
             row("Created:Put", "in/a.jpg"),
             row("Created:Copy", "copy"),
@@ -140,14 +140,14 @@ fn each_change_is_one_event_with_scf_s_document() {
         ]
     );
     assert_eq!(
-        told(&client, "gone", 2),
+        notified(&client, "gone", 2),
         [
             row("Remove:Delete", "copy"),
             row("Remove:DeleteMarkerCreated", "kept")
         ]
     );
     assert_eq!(
-        told(&client, "back", 2),
+        notified(&client, "back", 2),
         [row("Restore:Post", "old"), row("Restore:Completed", "old")]
     );
 
@@ -179,7 +179,7 @@ fn each_change_is_one_event_with_scf_s_document() {
 }
 
 #[test]
-fn filters_and_closed_triggers_hold_from_the_answer_on() {
+fn filters_and_disabled_triggers_apply_from_the_response_on() {
     let server = server();
     let (client, objects) = (server.client(), server.objects());
     client.create("fn", ECHO, json!({}));
@@ -199,8 +199,8 @@ fn filters_and_closed_triggers_hold_from_the_answer_on() {
     put("in/b.jpg");
     client.ok("DeleteTrigger", &trigger);
     put("in/deleted.jpg");
-    let told = told(&client, "fn", 2);
-    let keys: Vec<_> = told.iter().map(|(_, key)| key.as_str()).collect();
+    let notified = notified(&client, "fn", 2);
+    let keys: Vec<_> = notified.iter().map(|(_, key)| key.as_str()).collect();
     assert_eq!(keys, ["in/a.jpg", "in/b.jpg"]);
     comes_to(&client, "virga_bucket_events_waiting", 0.0);
     comes_to(&client, "virga_events_accepted_total", 2.0);
@@ -224,13 +224,13 @@ fn keys(objects: &Objects) -> BTreeSet<String> {
 }
 
 #[test]
-fn neither_a_change_nor_its_event_is_without_the_other_through_kills() {
+fn change_and_its_event_are_atomic_through_kills() {
     let mut server = Server::flags(VIRGA, &["--event-throttled-ms", "100", "--wait", "1"]);
     let client = server.client();
     client.create("fn", ECHO, json!({}));
     trigger(&client, "fn", "cos:ObjectCreated:*", "", "");
     server.objects().ok("PUT", BUCKET, &[], b"");
-    // What ran is told by logs, whose last moments a kill may take; so nothing runs until all kills are over.
+    // Runs are counted by logs, whose last moments a kill may lose; so nothing runs until all kills are over.
     stop(&client, "fn");
     let next = AtomicU32::new(0);
     let mut answered = BTreeSet::new();
@@ -251,7 +251,7 @@ fn neither_a_change_nor_its_event_is_without_the_other_through_kills() {
                 })
             };
             let writers: Vec<_> = (0..4).map(put).collect();
-            // Whichever moment it is, what is tested holds.
+            // The assertions hold whatever the moment of the kill.
             thread::sleep(Duration::from_millis(150 + 97 * round));
             server.kill();
             let all = writers.into_iter().map(|one| one.join().expect("its keys"));
@@ -263,7 +263,10 @@ fn neither_a_change_nor_its_event_is_without_the_other_through_kills() {
     }
     let (client, objects) = (server.client(), server.objects());
     let there = keys(&objects);
-    assert!(there.is_superset(&answered), "what was answered is gone");
+    assert!(
+        there.is_superset(&answered),
+        "an acknowledged change is lost"
+    );
     go_on(&client, "fn");
     comes_to(&client, "virga_bucket_events_waiting", 0.0);
     all_have_ended(&client);
@@ -278,7 +281,7 @@ fn neither_a_change_nor_its_event_is_without_the_other_through_kills() {
 }
 
 #[test]
-fn events_wait_beside_their_changes_while_the_queue_is_full() {
+fn events_wait_in_the_outbox_while_the_queue_is_full() {
     let flags = [
         "--event-store-mb",
         "1",
@@ -315,15 +318,15 @@ fn events_wait_beside_their_changes_while_the_queue_is_full() {
         "stuffed",
     ];
     assert!(server.cli(&purge).status.success());
-    let told = told(&client, "fn", COUNT);
-    let keys: Vec<_> = told.into_iter().map(|(_, key)| key).collect();
+    let notified = notified(&client, "fn", COUNT);
+    let keys: Vec<_> = notified.into_iter().map(|(_, key)| key).collect();
     let expected: Vec<_> = (0..COUNT).map(|number| format!("{number:02}")).collect();
     assert_eq!(keys, expected, "each once");
     comes_to(&client, "virga_bucket_events_waiting", 0.0);
 }
 
 #[test]
-fn a_function_that_writes_to_the_bucket_that_triggers_it_is_stopped() {
+fn recursion_through_a_bucket_trigger_is_stopped() {
     let server = Server::flags(VIRGA, &["--max-depth", "3"]);
     let (client, objects) = (server.client(), server.objects());
     let source = r#"
@@ -341,8 +344,8 @@ def main_handler(event, context):
     objects.ok("PUT", BUCKET, &open, b"");
     objects.ok("PUT", &path("a"), &[], b"x");
     comes_to(&client, "virga_events_looped_total", 1.0);
-    let told = told(&client, "fn", 3);
-    let keys: Vec<_> = told.iter().map(|(_, key)| key.as_str()).collect();
+    let notified = notified(&client, "fn", 3);
+    let keys: Vec<_> = notified.iter().map(|(_, key)| key.as_str()).collect();
     assert_eq!(keys, ["a", "ax", "axx"]);
     let dead = server.cli(&["events", "list", "--state", "dead", "--json"]);
     let dead = String::from_utf8_lossy(&dead.stdout).into_owned();
@@ -426,7 +429,7 @@ fn code_comes_from_a_bucket() {
 }
 
 #[test]
-fn code_in_a_bucket_has_a_limit_and_is_read_with_the_caller_s_rights() {
+fn code_in_a_bucket_has_a_size_limit_and_needs_read_permission() {
     let server = Server::flags(
         VIRGA,
         &["--limits", "package_bytes=1000,unpacked_bytes=100000"],
@@ -450,7 +453,7 @@ fn code_in_a_bucket_has_a_limit_and_is_read_with_the_caller_s_rights() {
         client.with_new_key(&made.expect("a key"))
     };
     let without = key(json!(["scf:*"]));
-    // Who may not look is not told what there is.
+    // Without permission the error does not show whether the object exists.
     for name in ["small.zip", "none.zip"] {
         let refused = without.code("CreateFunction", &create(name));
         assert_eq!(refused, "UnauthorizedOperation", "{name}");

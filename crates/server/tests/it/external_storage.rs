@@ -1,4 +1,4 @@
-//! Events from storage elsewhere: what its servers tell at `/events/s3` runs functions as changes of virga's own buckets do.
+//! Events from external storage: its notifications to `/events/s3` run functions as changes of virga's own buckets do.
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -10,8 +10,8 @@ use crate::{VIRGA, server};
 const TOKEN: &str = "a-token-of-the-minio-there";
 const ECHO: &str = "def main_handler(event, context):\n    return event\n";
 
-/// A server that a source may tell of changes, and the directory with the file that says so.
-fn told(flags: &[&str]) -> (Server, TempDir) {
+/// A server with one event source, and the directory of its configuration file.
+fn accepting_notifications(flags: &[&str]) -> (Server, TempDir) {
     let directory = tempfile::tempdir().expect("a directory");
     let path = directory.path().join("sources.toml");
     let text = format!("[minio]\ntoken = '{TOKEN}'\n[minio.buckets]\n'Photos.2024' = 'photos'\n");
@@ -43,7 +43,7 @@ fn record(event: &str, bucket: &str, key: &str, number: u32) -> Value {
             "sequencer": format!("{number:016X}")}}})
 }
 
-fn tell(client: &Client, token: &str, body: &[u8]) -> HttpResponse {
+fn notify(client: &Client, token: &str, body: &[u8]) -> HttpResponse {
     let token = format!("Bearer {token}");
     let headers = [
         ("Authorization", token.as_str()),
@@ -52,11 +52,11 @@ fn tell(client: &Client, token: &str, body: &[u8]) -> HttpResponse {
     client.send("POST", "/events/s3", &headers, body)
 }
 
-/// Tells of records; gives how many were accepted and how many ignored.
+/// Sends records; returns the numbers of accepted and ignored ones.
 fn taken(client: &Client, records: &[Value]) -> (u64, u64) {
     let body =
         json!({"EventName": "s3:ObjectCreated:Put", "Key": "k", "Records": records}).to_string();
-    let answer = tell(client, TOKEN, body.as_bytes());
+    let answer = notify(client, TOKEN, body.as_bytes());
     assert_eq!(
         answer.status,
         200,
@@ -95,8 +95,8 @@ fn got(client: &Client, function: &str, count: usize) -> Vec<Value> {
 }
 
 #[test]
-fn what_a_storage_tells_runs_the_function_whose_trigger_waits_for_it() {
-    let (server, _directory) = told(&[]);
+fn notification_of_external_storage_runs_the_triggered_function() {
+    let (server, _directory) = accepting_notifications(&[]);
     let client = server.client();
     client.create("made", ECHO, json!({}));
     client.create("gone", ECHO, json!({}));
@@ -161,8 +161,8 @@ fn what_a_storage_tells_runs_the_function_whose_trigger_waits_for_it() {
 }
 
 #[test]
-fn what_is_told_twice_runs_once_and_what_is_closed_not_at_all() {
-    let (server, _directory) = told(&[]);
+fn duplicate_notification_runs_once_and_disabled_trigger_not_at_all() {
+    let (server, _directory) = accepting_notifications(&[]);
     let client = server.client();
     client.create("fn", ECHO, json!({}));
     let mut trigger = trigger(&client, "fn", "cos:ObjectCreated:Put", "", "");
@@ -191,8 +191,9 @@ fn what_is_told_twice_runs_once_and_what_is_closed_not_at_all() {
 }
 
 #[test]
-fn what_was_taken_runs_once_though_virga_is_killed() {
-    let (mut server, _directory) = told(&["--event-throttled-ms", "100", "--wait", "1"]);
+fn accepted_notification_runs_once_through_a_kill() {
+    let (mut server, _directory) =
+        accepting_notifications(&["--event-throttled-ms", "100", "--wait", "1"]);
     let client = server.client();
     client.create("fn", ECHO, json!({}));
     trigger(&client, "fn", "cos:ObjectCreated:*", "", "");
@@ -211,8 +212,8 @@ fn what_was_taken_runs_once_though_virga_is_killed() {
 }
 
 #[test]
-fn a_storage_is_told_to_come_again_when_the_queue_is_full() {
-    let (server, _directory) = told(&["--event-store-mb", "1"]);
+fn external_storage_is_asked_to_retry_while_the_queue_is_full() {
+    let (server, _directory) = accepting_notifications(&["--event-store-mb", "1"]);
     let client = server.client();
     client.create("fn", ECHO, json!({}));
     trigger(&client, "fn", "cos:ObjectCreated:*", "", "");
@@ -229,7 +230,7 @@ fn a_storage_is_told_to_come_again_when_the_queue_is_full() {
     while client.code("Invoke", &small).is_empty() {}
     let record = record("s3:ObjectCreated:Put", "photos", "a", 1);
     let body = json!({"Records": [record]}).to_string();
-    let answer = tell(&client, TOKEN, body.as_bytes());
+    let answer = notify(&client, TOKEN, body.as_bytes());
     assert_eq!(answer.status, 503);
     assert!(String::from_utf8_lossy(&answer.body).contains("event_store_mb"));
     server.cli(&["events", "purge", "--state", "waiting", "--function", "fn"]);
@@ -237,8 +238,8 @@ fn a_storage_is_told_to_come_again_when_the_queue_is_full() {
 }
 
 #[test]
-fn nobody_without_a_token_tells_anything() {
-    let (server, _directory) = told(&[]);
+fn notification_without_a_token_is_refused() {
+    let (server, _directory) = accepting_notifications(&[]);
     let client = server.client();
     let (body, without) = (br#"{"Records": []}"#, &[][..]);
     let status = |headers: &[(&str, &str)]| client.send("POST", "/events/s3", headers, body).status;
@@ -260,12 +261,12 @@ fn nobody_without_a_token_tells_anything() {
         assert_eq!(status(&[("Authorization", right)]), 200);
     }
     assert_eq!(client.get("/events/s3").status, 405);
-    let refused = |body: &[u8]| tell(&client, TOKEN, body).status;
+    let refused = |body: &[u8]| notify(&client, TOKEN, body).status;
     assert_eq!(
         (refused(b"{"), refused(b"{}"), refused(&vec![b' '; 9 << 20])),
         (400, 400, 413)
     );
-    // A server elsewhere may ask whether somebody is there.
+    // External storage may check the endpoint.
     assert_eq!(
         refused(br#"{"Service": "Amazon S3", "Event": "s3:TestEvent", "Bucket": "b"}"#),
         200
@@ -274,17 +275,18 @@ fn nobody_without_a_token_tells_anything() {
 }
 
 #[test]
-fn a_server_that_nobody_may_tell_says_how_that_is_changed() {
+fn notifications_without_configured_sources_are_refused_with_advice() {
     let server = server();
     let client = server.client();
-    let answer = tell(&client, TOKEN, b"{}");
+    let answer = notify(&client, TOKEN, b"{}");
     assert_eq!(answer.status, 404);
     assert!(String::from_utf8_lossy(&answer.body).contains("--event-sources"));
 }
 
 #[test]
-fn a_function_that_is_not_in_order_gets_its_event_when_it_is() {
-    let (server, _directory) = told(&["--event-backoff-ms", "20", "--event-backoff-max-ms", "50"]);
+fn event_waits_until_its_function_is_active() {
+    let (server, _directory) =
+        accepting_notifications(&["--event-backoff-ms", "20", "--event-backoff-max-ms", "50"]);
     let client = server.client();
     let broken = [("index.py", ECHO), ("requirements.txt", "=broken=")];
     let code = json!({"ZipFile": package(&broken)});
@@ -296,7 +298,7 @@ fn a_function_that_is_not_in_order_gets_its_event_when_it_is() {
     assert_ne!(
         client.code("Invoke", &invoke),
         "",
-        "who asks for it is told"
+        "a call returns the error"
     );
     let record = record("s3:ObjectCreated:Put", "photos", "a", 1);
     assert_eq!(taken(&client, &[record]), (1, 0));

@@ -1,4 +1,4 @@
-//! Events that were given up: where they go, and what people do with them.
+//! Events that failed permanently: their delivery to a dead-letter target, and their replay.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpListener;
@@ -25,15 +25,15 @@ fn no_retries(client: &Client, name: &str) {
     client.ok("UpdateFunctionEventInvokeConfig", &request);
 }
 
-/// An endpoint that answers each letter as it is told, and passes on what it was sent.
+/// An endpoint that answers each dead letter with the next status, and passes on the accepted ones.
 fn endpoint() -> (String, Receiver<Value>, Sender<u16>) {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let url = format!(
-        "http://{}/letters",
+        "http://{}/dead-letters",
         listener.local_addr().expect("an address")
     );
-    let (sent, letters) = channel();
-    let (tell, told) = channel();
+    let (sent, dead_letters) = channel();
+    let (status_sender, statuses) = channel();
     thread::spawn(move || {
         for stream in listener.incoming() {
             let mut stream = stream.expect("a connection");
@@ -50,23 +50,23 @@ fn endpoint() -> (String, Receiver<Value>, Sender<u16>) {
             if reader.read_exact(&mut body).is_err() {
                 continue; // Its sender was killed.
             }
-            let status = told.recv().unwrap_or(200);
+            let status = statuses.recv().unwrap_or(200);
             let answer =
                 format!("HTTP/1.1 {status} X\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
             let _ = stream.write_all(answer.as_bytes());
             if status == 200 {
-                let letter = serde_json::from_slice(&body).expect("JSON");
-                if sent.send(letter).is_err() {
+                let dead_letter = serde_json::from_slice(&body).expect("JSON");
+                if sent.send(dead_letter).is_err() {
                     return;
                 }
             }
         }
     });
-    (url, letters, tell)
+    (url, dead_letters, status_sender)
 }
 
 #[test]
-fn what_a_function_fails_at_goes_to_another_function() {
+fn dead_letter_is_delivered_to_a_function() {
     let server = quick(&[]);
     let client = server.client();
     client.create("last", KEEPS, json!({}));
@@ -75,19 +75,21 @@ fn what_a_function_fails_at_goes_to_another_function() {
     let shown = client.ok("GetFunction", &json!({"FunctionName": "fails"}));
     assert_eq!(shown["DeadLetterConfig"]["Name"], "last");
     let id = send(&client, "fails", &json!({"a": "\u{4f60}"}));
-    eventually("the letter has arrived", || ended(&client, 200) >= 1.0);
+    eventually("the dead letter is delivered", || {
+        ended(&client, 200) >= 1.0
+    });
     let got = client.answer("last", &json!({}));
-    let letter = &got[0];
+    let dead_letter = &got[0];
     assert_eq!(
-        (&letter["RequestId"], &letter["ErrorCode"]),
+        (&dead_letter["RequestId"], &dead_letter["ErrorCode"]),
         (&json!(id), &json!(-1))
     );
-    let message = letter["ErrorMessage"].as_str().expect("text");
+    let message = dead_letter["ErrorMessage"].as_str().expect("text");
     assert!(
         message.starts_with("Traceback") && message.contains("ValueError: on purpose"),
         "{message}"
     );
-    let body = &letter["Body"];
+    let body = &dead_letter["Body"];
     let context: Value =
         serde_json::from_str(body["ClientContext"].as_str().expect("text")).expect("JSON");
     assert_eq!(context, json!({"a": "\u{4f60}"}));
@@ -110,9 +112,9 @@ fn what_a_function_fails_at_goes_to_another_function() {
 }
 
 #[test]
-fn a_letter_waits_for_its_endpoint_over_a_kill() {
-    let (url, letters, tell) = endpoint();
-    let named = url.trim_end_matches("/letters");
+fn dead_letter_waits_for_its_endpoint_through_a_kill() {
+    let (url, dead_letters, status_sender) = endpoint();
+    let named = url.trim_end_matches("/dead-letters");
     let mut server = quick(&["--dead-letter-endpoints", named]);
     let client = server.client();
     let target = json!({"Type": "queue", "Name": url});
@@ -126,9 +128,9 @@ fn a_letter_waits_for_its_endpoint_over_a_kill() {
         "{refused:?}"
     );
     no_retries(&client, "fails");
-    tell.send(503).expect("sent");
+    status_sender.send(503).expect("sent");
     let id = send(&client, "fails", &json!({"n": 1}));
-    eventually("it was given up", || {
+    eventually("it has failed permanently", || {
         client.metric("virga_events_failed_total") == Some(1.0)
     });
     let listed = client.ok("ListAsyncEvents", &json!({"FunctionName": "fails"}));
@@ -136,21 +138,21 @@ fn a_letter_waits_for_its_endpoint_over_a_kill() {
     server.kill();
     server.restart();
     for _ in 0..3 {
-        tell.send(200).expect("sent");
+        status_sender.send(200).expect("sent");
     }
-    let letter = letters.recv().expect("a letter");
-    assert_eq!(letter["RequestId"], id);
+    let dead_letter = dead_letters.recv().expect("a dead letter");
+    assert_eq!(dead_letter["RequestId"], id);
     let client = server.client();
     eventually("nothing is left", || client.queued() == Some(0.0));
 }
 
 #[test]
-fn targets_that_cannot_be_are_refused() {
+fn invalid_dead_letter_targets_are_refused() {
     let server = quick(&[]);
     let client = server.client();
     client.create("fun", REMEMBERS, json!({}));
     for (kind, name) in [
-        ("queue", "letters"),
+        ("queue", "dead-letters"),
         ("function", "-"),
         ("cmq", "x"),
         ("", "x"),
@@ -177,7 +179,7 @@ fn command(server: &Server, arguments: &[&str]) -> Value {
 }
 
 #[test]
-fn the_command_line_lists_shows_replays_and_purges() {
+fn command_line_lists_shows_replays_and_purges_events() {
     let server = quick(&[]);
     let client = server.client();
     client.create("fun", FAILS, json!({}));
@@ -185,7 +187,7 @@ fn the_command_line_lists_shows_replays_and_purges() {
     let ids: Vec<_> = (0..3)
         .map(|n| send(&client, "fun", &json!({ "n": n })))
         .collect();
-    eventually("they are given up", || {
+    eventually("they have failed permanently", || {
         client.metric("virga_events_failed_total") == Some(3.0)
     });
     let dead = command(&server, &["list", "--state", "dead"]);
@@ -195,7 +197,7 @@ fn the_command_line_lists_shows_replays_and_purges() {
         (&shown["State"], &shown["Event"], &shown["StatusCode"]),
         (&json!("dead"), &json!("{\"n\":1}"), &json!(430))
     );
-    // What was given up can run after the function was mended.
+    // A dead event can run after the function was fixed.
     let code = package(&[("index.py", REMEMBERS)]);
     client.ok(
         "UpdateFunctionCode",
@@ -213,7 +215,7 @@ fn the_command_line_lists_shows_replays_and_purges() {
     eventually("and that is recorded", || {
         command(&server, &["list"]) == json!([])
     });
-    // Events that wait are taken away when that is said.
+    // Waiting events are removed when the state is named.
     stop(&client, "fun");
     for n in 10..15 {
         send(&client, "fun", &json!({ "n": n }));
@@ -232,7 +234,7 @@ fn the_command_line_lists_shows_replays_and_purges() {
 }
 
 #[test]
-fn a_replay_ends_though_its_events_fail_again_at_once() {
+fn replay_ends_though_its_events_fail_again_at_once() {
     const EVENTS: u64 = 60;
     let server = quick(&[]);
     let client = server.client();
@@ -242,7 +244,7 @@ fn a_replay_ends_though_its_events_fail_again_at_once() {
         send(&client, "fun", &json!({ "n": n }));
     }
     let failed = |count: u64| {
-        eventually("they are given up", || {
+        eventually("they have failed permanently", || {
             client.metric("virga_events_failed_total") == Some(count as f64)
         });
     };

@@ -45,14 +45,14 @@ fn bootstrap(command: &str) -> String {
          curl -s -X POST -d ' ' \"$api/init/ready\"\n\
          while true; do\n\
          curl -s \"$api/invocation/next\" > /tmp/event\n\
-         told=$({command})\n\
-         curl -s -X POST -d \"\\\"$told\\\"\" \"$api/invocation/response\"\n\
+         output=$({command})\n\
+         curl -s -X POST -d \"\\\"$output\\\"\" \"$api/invocation/response\"\n\
          done\n"
     )
 }
 
 #[test]
-fn standard_streams_can_be_opened_by_their_names() {
+fn standard_streams_can_be_opened_by_name() {
     let python = "\
 import os, subprocess
 PATHS = ['/dev/stdout', '/dev/stderr', '/dev/fd/1', '/dev/fd/2', '/proc/self/fd/1', '/proc/self/fd/2', '/proc/%d/fd/2' % os.getpid()]
@@ -257,7 +257,7 @@ fn linked(files: &[(&str, &str)], links: &[(&str, &str)]) -> String {
 }
 
 #[test]
-fn links_of_a_package_lead_to_layers_and_to_the_system() {
+fn links_of_a_package_resolve_to_layers_and_system_files() {
     let server = server();
     let client = server.client();
     let layer = linked(
@@ -269,8 +269,8 @@ fn links_of_a_package_lead_to_layers_and_to_the_system() {
     let source = "\
 import os, subprocess
 def main_handler(event, context):
-    told = subprocess.run(['/var/user/bin/run', '-c', 'echo ran'], stdout=subprocess.PIPE).stdout.decode()
-    return [open(name).read() for name in ('data', 'again', 'up')] + [told, os.path.exists('/opt/shell'), open('own').read()]
+    output = subprocess.run(['/var/user/bin/run', '-c', 'echo ran'], stdout=subprocess.PIPE).stdout.decode()
+    return [open(name).read() for name in ('data', 'again', 'up')] + [output, os.path.exists('/opt/shell'), open('own').read()]
 ";
     let code = linked(
         &[("real.py", source), ("text", "of the code")],
@@ -316,7 +316,7 @@ def main_handler(event, context):
 fn nothing_on_the_host_is_read_through_a_link_of_a_package() {
     let server = server();
     let client = server.client();
-    // Both are on the host and in the sandbox: what is shown of them, or changed in them, shows who has followed.
+    // Both are on the host and in the sandbox: their contents, and changes of them, show whether a link was followed.
     let marker =
         std::path::Path::new("/usr/share").join(format!("virga-linked-{}", std::process::id()));
     std::fs::create_dir(&marker).expect("made");

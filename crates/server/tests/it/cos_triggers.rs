@@ -31,7 +31,7 @@ fn shown(client: &Client, function: &str) -> Vec<(String, i64)> {
 }
 
 #[test]
-fn a_function_has_several_triggers_of_a_bucket_told_apart_by_what_they_wait_for() {
+fn function_has_several_triggers_of_a_bucket_with_distinct_filters() {
     let server = server();
     let client = server.client();
     client.create("fn", HELLO, json!({}));
@@ -42,8 +42,8 @@ fn a_function_has_several_triggers_of_a_bucket_told_apart_by_what_they_wait_for(
         (&json!(PHOTOS), &json!(jpg), &json!(1))
     );
     client.ok("CreateTrigger", &on("fn", &png));
-    let elsewhere = jpg.replace("photos-", "others-");
-    let refused = client.call("CreateTrigger", &on("fn", &elsewhere));
+    let other_bucket = jpg.replace("photos-", "others-");
+    let refused = client.call("CreateTrigger", &on("fn", &other_bucket));
     let refused = refused.expect_err("of another bucket");
     assert_eq!(refused.code, "InvalidParameterValue.TriggerDesc");
     assert!(refused.message.contains("bucketUrl"), "{refused:?}");
@@ -133,7 +133,7 @@ fn an_event_is_for_one_function_alone() {
     let code = client.code("UpdateTrigger", &on("two", &desc(CREATED, "", "")));
     assert_eq!(code, "ResourceInUse.Cos");
     assert_eq!(shown(&client, "two"), before);
-    // What is deleted is free again, and so is what a deleted function had.
+    // The events of a deleted trigger are free again, and those of a deleted function.
     client.ok("DeleteTrigger", &on("one", ""));
     client.ok("UpdateTrigger", &on("two", &desc(CREATED, "", "")));
     client.ok("DeleteFunction", &json!({"FunctionName": "two"}));
@@ -145,7 +145,7 @@ fn an_event_is_for_one_function_alone() {
 }
 
 #[test]
-fn two_that_come_at_once_do_not_get_the_same_events() {
+fn concurrent_triggers_with_overlapping_events_are_refused() {
     let server = server();
     let client = server.client();
     const MANY: usize = 8;
@@ -176,7 +176,7 @@ fn two_that_come_at_once_do_not_get_the_same_events() {
 }
 
 #[test]
-fn what_cannot_be_waited_for_is_refused_with_what_can() {
+fn unsupported_bucket_events_are_refused_with_the_supported_ones() {
     let server = server();
     let client = server.client();
     client.create("fn", HELLO, json!({}));

@@ -70,7 +70,7 @@ fn exchange(client: &Client, request: &str) -> String {
 }
 
 #[test]
-fn a_protocol_is_switched_to_only_where_it_was_asked_for() {
+fn protocol_upgrade_needs_a_request_for_it() {
     let server = server();
     let client = server.client();
     let path = raw(&client, json!({}));
@@ -127,7 +127,7 @@ fn a_protocol_is_switched_to_only_where_it_was_asked_for() {
 }
 
 #[test]
-fn a_reply_is_as_long_as_what_came_of_it_whatever_it_says() {
+fn reply_length_is_that_of_the_received_body() {
     let server = server();
     let client = server.client();
     let path = raw(&client, json!({}));
@@ -244,7 +244,7 @@ fn a_reply_is_as_long_as_what_came_of_it_whatever_it_says() {
 }
 
 #[test]
-fn no_caller_says_what_only_the_platform_says() {
+fn platform_headers_of_callers_are_removed() {
     let server = server();
     let client = server.client();
     let path = raw(&client, json!({}));
@@ -266,7 +266,7 @@ fn no_caller_says_what_only_the_platform_says() {
             .replace(|c: char| !c.is_ascii_alphanumeric(), "_")
     });
     assert_eq!(names.filter(|name| name == "x_scf_remote_addr").count(), 1);
-    // Both lengths at once: the function gets what was read, and one length or none.
+    // Both lengths at once: the function gets the body that was read, and one length or none.
     let host = client.host();
     let got = exchange(
         &client,
@@ -292,7 +292,7 @@ fn no_caller_says_what_only_the_platform_says() {
 }
 
 #[test]
-fn a_caller_who_does_not_read_holds_nothing_beyond_the_timeout() {
+fn caller_that_does_not_read_holds_nothing_beyond_the_timeout() {
     let server = Server::flags(VIRGA, &["--limits", "web_response_bytes=0"]);
     let client = server.client();
     let path = raw(&client, json!({"Timeout": 2}));

@@ -83,7 +83,7 @@ while True:
     threading.Thread(target=serve, args=(listener.accept()[0],), daemon=True).start()
 "#;
 
-/// A server that replies once on each connection, and then closes without a reply whatever is asked on it.
+/// A server that replies once on each connection, and then closes without a reply to further requests.
 const NEVER: &[u8] = br#"
 import socket, threading
 
@@ -176,7 +176,7 @@ fn crc(bytes: &[u8]) -> u32 {
 }
 
 #[test]
-fn a_kept_connection_that_ends_is_never_the_function_s_fault() {
+fn closed_keep_alive_connection_is_never_an_error_of_the_function() {
     let server = server();
     let client = server.client();
     let path = python(&client, "ends", ENDS, 8);
@@ -249,7 +249,7 @@ fn a_server_of_one_connection_at_a_time_is_not_kept_waiting_for_it() {
 }
 
 #[test]
-fn a_server_that_replies_nothing_over_a_new_connection_either_is_told_of() {
+fn web_server_without_a_reply_on_a_new_connection_is_reported() {
     let server = server();
     let client = server.client();
     let path = python(&client, "never", NEVER, 1);

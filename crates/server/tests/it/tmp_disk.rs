@@ -1,4 +1,4 @@
-//! Temporary files: room of an instance's own, whatever its memory, that is bounded and leaves nothing.
+//! Temporary files: a bounded disk of an instance's own, whatever its memory, that leaves nothing.
 
 use std::fs;
 use std::path::Path;
@@ -10,7 +10,7 @@ use testkit::{Client, Options, Server, eventually};
 use crate::disk::Disk;
 use crate::{VIRGA, server};
 
-/// Does what its event says: writes so many megabytes of one byte, or all that there is room for, reads them, lists.
+/// Does what its event says: writes so many megabytes of one byte, or as many as fit, reads them, lists.
 const TMP: &str = r#"
 import errno, hashlib, os, time
 def write(name, mb, byte):
@@ -78,7 +78,7 @@ fn devices(directory: &Path) -> Vec<String> {
 }
 
 #[test]
-fn a_small_function_has_512_mb_and_finds_in_them_what_it_put_there() {
+fn small_function_has_512_mb_of_tmp() {
     let mut server = server();
     let client = server.client();
     small(&client, "tmp");
@@ -87,7 +87,7 @@ fn a_small_function_has_512_mb_and_finds_in_them_what_it_put_there() {
     assert_eq!(answer["sum"], sum(&client, 200, 65));
     assert_eq!(answer["mode"], 0o700);
     assert_eq!(answer["own"], true);
-    // The same file again, and then all that there is room for.
+    // The same file again, and then as many as fit.
     let answer = client.answer("tmp", &json!({"name": "a"}));
     assert_eq!(answer["before"], json!(["a"]));
     let (bytes, error) = written(&answer);
@@ -104,7 +104,7 @@ fn a_small_function_has_512_mb_and_finds_in_them_what_it_put_there() {
 }
 
 #[test]
-fn no_instance_finds_what_another_has_left() {
+fn tmp_of_a_new_instance_is_empty() {
     let server = server();
     let client = server.client();
     for round in 0..8 {
@@ -118,7 +118,7 @@ fn no_instance_finds_what_another_has_left() {
 }
 
 #[test]
-fn two_at_once_have_each_their_own() {
+fn concurrent_instances_have_separate_tmp() {
     let server = server();
     let client = server.client();
     small(&client, "tmp");
@@ -137,7 +137,7 @@ fn two_at_once_have_each_their_own() {
 }
 
 #[test]
-fn nothing_is_left_after_a_kill() {
+fn no_tmp_disk_remains_after_a_kill() {
     let mut server = server();
     let client = server.client();
     small(&client, "tmp");
@@ -157,7 +157,7 @@ fn nothing_is_left_after_a_kill() {
 }
 
 #[test]
-fn one_that_takes_all_leaves_others_room() {
+fn instance_with_a_full_tmp_leaves_space_for_others() {
     let server = Server::flags(VIRGA, &["--tmp-total-mb", "300"]);
     let client = server.client();
     small(&client, "greedy");
@@ -173,14 +173,14 @@ fn one_that_takes_all_leaves_others_room() {
     assert_eq!(answer["sum"], sum(&client, 10, 70));
     // What it had is free when it has gone.
     client.ok("DeleteFunction", &json!({"FunctionName": "greedy"}));
-    eventually("there is room again", || {
+    eventually("there is free space again", || {
         let answer = client.answer("modest", &json!({"name": "more", "mb": 100}));
         written(&answer) == (100 * MB, &Value::Null)
     });
 }
 
 #[test]
-fn a_host_s_disk_is_never_filled() {
+fn tmp_never_fills_the_disk_of_the_host() {
     let place = tempfile::tempdir().expect("a directory");
     let disk = Disk::mount(place.path(), 400);
     let server = Server::with(
@@ -193,7 +193,7 @@ fn a_host_s_disk_is_never_filled() {
                 "100000".into(),
             ],
             data: Some(disk.0.join("data")),
-            // Its own stores have no room either, for a while.
+            // Its own stores have no free space either, for a while.
             errors: true,
             ..Options::default()
         },
@@ -204,11 +204,11 @@ fn a_host_s_disk_is_never_filled() {
     let (bytes, error) = written(&answer);
     assert_eq!(error, "ENOSPC", "{answer}");
     assert!(bytes < 400 * MB, "{bytes}");
-    // Virga has room for what it keeps.
+    // virga has space for its own stores.
     small(&client, "another");
     let answer = client.answer("another", &json!({"name": "x", "mb": 1}));
     assert_eq!(answer["before"], json!([]));
-    // A disk that others have filled: functions are told, and virga goes on.
+    // A disk filled by others: functions get an error, and virga goes on.
     let full = disk.fill();
     let answer = client.answer("another", &json!({"name": "y"}));
     assert_eq!(written(&answer).1, "ENOSPC", "{answer}");
@@ -216,7 +216,7 @@ fn a_host_s_disk_is_never_filled() {
 }
 
 #[test]
-fn in_memory_it_counts_as_the_function_s() {
+fn tmp_in_memory_counts_as_memory_of_the_function() {
     let server = Server::flags(VIRGA, &["--tmp-total-mb", "0"]);
     let client = server.client();
     small(&client, "tmp");

@@ -46,7 +46,7 @@ fn idle(client: &Client) {
 }
 
 #[test]
-fn those_who_are_told_nothing_keep_apart_by_themselves() {
+fn servers_without_options_choose_disjoint_resources() {
     let mut first = apart();
     let client = first.client();
     client.create("where", WHERE, json!({}));
@@ -81,7 +81,7 @@ fn those_who_are_told_nothing_keep_apart_by_themselves() {
 }
 
 #[test]
-fn what_another_has_is_refused_by_name_and_left_to_it() {
+fn resource_claimed_by_another_server_is_refused_by_name() {
     let first = server();
     let client = first.client();
     client.create("where", WHERE, json!({}));
@@ -181,7 +181,7 @@ impl Drop for Outbound {
 }
 
 #[test]
-fn ways_out_have_addresses_and_names_of_their_own() {
+fn networks_of_two_servers_have_distinct_addresses_and_interfaces() {
     let net = Net::make();
     let place = tempfile::tempdir().expect("a directory");
     let data = |name: &str| place.path().join(name);
@@ -214,7 +214,7 @@ fn wardens(virga: u32) -> Vec<u32> {
 }
 
 #[test]
-fn a_kill_ends_what_is_frozen_too() {
+fn frozen_instances_end_when_virga_is_killed() {
     let mut server = server();
     let client = server.client();
     client.create("where", WHERE, json!({}));
@@ -240,7 +240,7 @@ fn a_kill_ends_what_is_frozen_too() {
     });
     server.kill();
     eventually("nothing of it is left", || server.leftovers().is_empty());
-    // What was told to end in order is left alone by it, and so is whoever follows at once.
+    // After an orderly end the warden kills nothing, nor of a server that starts at once.
     server.restart();
     assert!(server.terminate().success());
     server.restart();
@@ -248,7 +248,7 @@ fn a_kill_ends_what_is_frozen_too() {
 }
 
 #[test]
-fn a_warden_holds_nothing_of_virga_s_open() {
+fn warden_holds_no_descriptor_of_virga() {
     let server = server();
     let warden = wardens(server.pid())[0];
     eventually("it has closed all but three", || {

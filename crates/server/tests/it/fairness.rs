@@ -32,7 +32,7 @@ fn call(client: &Client, count: usize, event: &Value) {
 }
 
 #[test]
-fn long_calls_of_one_account_leave_room_for_the_first_call_of_each_other_one() {
+fn long_calls_of_one_account_leave_capacity_for_the_first_call_of_each_other_account() {
     let flags = ["--node-memory-mb", "1024", "--wait", "2"];
     let server = Server::flags(VIRGA, &flags);
     let operator = server.client();
@@ -46,7 +46,7 @@ fn long_calls_of_one_account_leave_room_for_the_first_call_of_each_other_one() {
         gauge(&operator, "busy") == 6.0
     });
     for other in &others {
-        // The wait of a call that finds no room would be over before any of the others ends.
+        // The wait of a call without free capacity would be over before any of the others ends.
         assert_eq!(other.answer("fun", &json!({})), "done");
     }
     // And now both at once, for as long.
@@ -72,7 +72,7 @@ fn slow_starts_of_one_account_do_not_delay_the_first_of_another() {
 }
 
 #[test]
-fn quotas_are_no_more_than_the_node_has() {
+fn account_quotas_are_capped_by_node_memory() {
     let server = Server::flags(VIRGA, &["--node-memory-mb", "1024"]);
     let client = server.client();
     let account = client.ok("GetAccount", &json!({}));
@@ -83,12 +83,12 @@ fn quotas_are_no_more_than_the_node_has() {
         let set = json!({"TotalConcurrencyMem": mb});
         client.call("PutTotalConcurrencyConfig", &set).is_ok()
     };
-    // What is not reserved is a tenth of it, as it is of SCF's.
+    // The unreserved quota is at least a tenth of it, as in SCF.
     assert!(!total(1025) && !total(101) && total(102) && total(1024));
 }
 
 #[test]
-fn events_of_one_account_leave_room_in_the_queue_for_events_and_timers_of_another() {
+fn events_of_one_account_leave_queue_capacity_for_another() {
     let server = Server::flags(VIRGA, &["--event-store-mb", "1"]);
     let operator = server.client();
     let [greedy, other] = ["greedy", "other"].map(|name| account(&operator, name));
