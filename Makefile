@@ -34,7 +34,7 @@ demo:
 	@scripts/run $(TARGET)/quick/virga --once
 
 test: check
-	@scripts/setup build test
+	@scripts/setup build test nats $(TOOLS)
 	cargo test --workspace --locked
 	@$(MAKE) --no-print-directory sdk
 

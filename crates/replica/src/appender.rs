@@ -1,6 +1,7 @@
 //! Gathers commands into records and appends them, several at a time.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -10,7 +11,7 @@ use futures_util::stream::FuturesUnordered;
 use tokio::sync::{Notify, mpsc};
 use tracing::warn;
 
-use crate::log::{AppendError, Log};
+use crate::log::{AppendError, Log, Position};
 use crate::machine::{Clock, Machine};
 use crate::record::{self, Header, Record, WriterId};
 use crate::replica::{Answer, Limits, Slot, Submission, SubmitError};
@@ -195,7 +196,10 @@ async fn append<M: Machine>(
     let mut may_be_stored = false;
     loop {
         match log.append(record.clone()).await {
-            Ok(_) => return None,
+            Ok(position) => {
+                submitted.stored(position);
+                return None;
+            }
             Err(AppendError::Refused(reason)) if !may_be_stored => return Some(reason),
             Err(error) => {
                 may_be_stored |= matches!(error, AppendError::Unknown(_));
@@ -214,6 +218,8 @@ async fn append<M: Machine>(
 pub(crate) struct SubmittedRecords<M: Machine> {
     state: Mutex<SubmittedState<M>>,
     changed: Notify,
+    /// The greatest position that the log has acknowledged to this writer.
+    stored: AtomicU64,
 }
 
 struct SubmittedState<M: Machine> {
@@ -233,11 +239,21 @@ impl<M: Machine> Default for SubmittedRecords<M> {
                 closed: false,
             }),
             changed: Notify::new(),
+            stored: AtomicU64::new(0),
         }
     }
 }
 
 impl<M: Machine> SubmittedRecords<M> {
+    /// Returns the greatest position that is known to be in the log, and that a reader of the log has to come to.
+    pub(crate) fn known(&self) -> Position {
+        Position(self.stored.load(Ordering::Relaxed))
+    }
+
+    fn stored(&self, position: Position) {
+        self.stored.fetch_max(position.0, Ordering::Relaxed);
+    }
+
     /// Answers a record's submissions with its outputs.
     pub(crate) fn applied(&self, number: u64, outputs: Vec<M::Output>) {
         let waiters = self.lock().waiters.remove(&number).unwrap_or_default();

@@ -4,19 +4,22 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::StreamExt;
+use futures_util::stream::BoxStream;
 use tokio::sync::watch;
 use tracing::{error, warn};
 
 use crate::appender::SubmittedRecords;
 use crate::database::{Applied, Database, DatabaseError};
-use crate::log::{Entry, Log, LogError, LogIdentity};
-use crate::machine::Machine;
-use crate::record::WriterId;
+use crate::log::{Entry, Log, LogError, LogIdentity, Position};
+use crate::machine::{Machine, Time};
+use crate::record::{Header, Record, WriterId};
 use crate::replica::SubmitError;
 use crate::status::Status;
 
 /// The pause before the log or the disk is tried again.
 const PAUSE: Duration = Duration::from_millis(500);
+/// How long a stream of records may yield nothing while the log is known to have more.
+const STALLED: Duration = Duration::from_secs(1);
 
 pub(crate) struct Follower<M: Machine, L> {
     database: Database<M>,
@@ -25,6 +28,8 @@ pub(crate) struct Follower<M: Machine, L> {
     submitted: Arc<SubmittedRecords<M>>,
     status: watch::Sender<Status>,
 }
+
+type Entries = BoxStream<'static, Result<Entry, LogError>>;
 
 /// Why applying ended.
 enum Interrupted {
@@ -90,12 +95,28 @@ impl<M: Machine, L: Log> Follower<M, L> {
     async fn try_follow(&mut self) -> Result<(), Interrupted> {
         let identity = self.check_log().await?;
         let mut entries = self.log.follow(self.database.position()).await?;
-        while let Some(entry) = entries.next().await {
-            self.apply(&identity, entry?)?;
+        while let Some(entry) = self.next(&mut entries).await? {
+            self.apply(&identity, entry)?;
             // So that others of this thread run while a long log is applied.
             tokio::task::coop::consume_budget().await;
         }
         Ok(())
+    }
+
+    /// Returns the next record. Fails if none comes although the log has one: then the server that sent them is gone or paused, and its
+    /// client notices that late.
+    async fn next(&mut self, entries: &mut Entries) -> Result<Option<Entry>, Interrupted> {
+        loop {
+            match tokio::time::timeout(STALLED, entries.next()).await {
+                Ok(entry) => return Ok(entry.transpose()?),
+                Err(_) if self.submitted.known() > self.database.position() => {
+                    return Err(Interrupted::Wait(
+                        "its stream of records stands still".to_owned(),
+                    ));
+                }
+                Err(_) => {}
+            }
+        }
     }
 
     /// Checks that this is the log that was applied so far, and not one that has lost records.
@@ -112,7 +133,8 @@ impl<M: Machine, L: Log> Follower<M, L> {
                 known.0, identity.0
             )));
         }
-        if latest < applied {
+        // A server without quorum may have answered. Where a write ends up is certain.
+        if latest < applied && self.append_probe().await? <= applied {
             return Err(Interrupted::Stop(format!(
                 "the database has applied record {} and the log ends at {}: the log has lost records. Restore the log's servers from their disks, \
                  or restore a backup",
@@ -120,6 +142,19 @@ impl<M: Machine, L: Log> Follower<M, L> {
             )));
         }
         Ok(identity)
+    }
+
+    /// Appends a record without commands, and returns its position.
+    async fn append_probe(&mut self) -> Result<Position, Interrupted> {
+        let writer = WriterId::random().map_err(|error| Interrupted::Wait(error.to_string()))?;
+        let header = Header {
+            writer,
+            number: 1,
+            base: 1,
+            time: Time::default(),
+        };
+        let appended = self.log.append(Record::encode(&header, &[])).await;
+        appended.map_err(|error| Interrupted::Wait(error.to_string()))
     }
 
     fn apply(&mut self, identity: &LogIdentity, entry: Entry) -> Result<(), Interrupted> {
@@ -137,11 +172,7 @@ impl<M: Machine, L: Log> Follower<M, L> {
             }
         }
         let applied = self.database.position();
-        self.status.send_if_modified(|status| {
-            let waited = !matches!(status, Status::Following { .. });
-            *status = Status::Following { applied };
-            waited
-        });
+        self.status.send_replace(Status::Following { applied });
         Ok(())
     }
 }

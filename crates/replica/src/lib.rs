@@ -23,6 +23,7 @@ mod embedded;
 mod follower;
 mod log;
 mod machine;
+pub mod nats;
 mod record;
 mod replica;
 pub mod simulated;

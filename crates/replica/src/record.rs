@@ -50,6 +50,31 @@ pub struct Header {
     pub time: Time,
 }
 
+impl Header {
+    /// Reads the header of a record, and leaves the commands.
+    ///
+    /// # Errors
+    /// Fails if the bytes are no record, or one of a later format.
+    pub fn decode(bytes: &mut Bytes) -> Result<Self, RecordError> {
+        let format = *bytes.first().ok_or(RecordError::Truncated)?;
+        if format != FORMAT {
+            return Err(RecordError::Format(format));
+        }
+        if bytes.len() < HEADER {
+            return Err(RecordError::Truncated);
+        }
+        bytes.advance(1);
+        let mut writer = [0; 16];
+        bytes.copy_to_slice(&mut writer);
+        Ok(Self {
+            writer: WriterId(writer),
+            number: bytes.get_u64_le(),
+            base: bytes.get_u64_le(),
+            time: Time(bytes.get_u64_le()),
+        })
+    }
+}
+
 /// A record as it was read.
 #[derive(Clone, Debug)]
 pub struct Record {
@@ -85,22 +110,7 @@ impl Record {
     /// # Errors
     /// Fails if the bytes are no record, or one of a later format.
     pub fn decode(mut bytes: Bytes) -> Result<Self, RecordError> {
-        let format = *bytes.first().ok_or(RecordError::Truncated)?;
-        if format != FORMAT {
-            return Err(RecordError::Format(format));
-        }
-        if bytes.len() < HEADER {
-            return Err(RecordError::Truncated);
-        }
-        bytes.advance(1);
-        let mut writer = [0; 16];
-        bytes.copy_to_slice(&mut writer);
-        let header = Header {
-            writer: WriterId(writer),
-            number: bytes.get_u64_le(),
-            base: bytes.get_u64_le(),
-            time: Time(bytes.get_u64_le()),
-        };
+        let header = Header::decode(&mut bytes)?;
         let mut commands = Vec::new();
         while bytes.has_remaining() {
             let length = bytes.try_get_u32_le().map_err(|_| RecordError::Truncated)? as usize;

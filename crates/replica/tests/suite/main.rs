@@ -2,8 +2,10 @@
 #![expect(clippy::unwrap_used, reason = "a panic fails the test")]
 
 mod bank;
+mod cluster;
 mod embedded;
 mod faults;
 mod limits;
+mod nats;
 mod snapshots;
 mod world;

@@ -1,16 +1,17 @@
 //! What the tests share: databases in files, replicas on a log, and the contents of a database.
 
+use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use replica::simulated::Simulated;
-use replica::{Database, Limits, Replica, Time};
+use replica::{Clock, Database, Limits, Log, Position, Replica, Status, SubmitError, Time};
 use rusqlite::Connection;
 use rusqlite::types::Value;
 use tempfile::TempDir;
 use tokio::task::JoinHandle;
 
-use crate::bank::Bank;
+use crate::bank::{Bank, Change, Outcome};
 
 /// A replica on a simulated log, with its database in a file.
 pub(crate) struct Node {
@@ -22,16 +23,26 @@ pub(crate) struct Node {
 
 impl Node {
     pub(crate) fn start(path: &Path, log: &Simulated) -> Self {
+        Self::start_with(path, log.clone(), clock())
+    }
+
+    pub(crate) fn start_with(path: &Path, log: impl Log, clock: impl Clock) -> Self {
         let connection = Connection::open(path).unwrap();
         let database = Database::open(connection, Bank::default()).unwrap();
-        let parts =
-            Replica::on_log(database, Arc::new(log.clone()), clock(), Limits::default()).unwrap();
+        let parts = Replica::on_log(database, Arc::new(log), clock, Limits::default()).unwrap();
         Self {
             replica: parts.replica,
             path: path.to_owned(),
             appender: tokio::spawn(parts.appender),
             follower: tokio::spawn(parts.follower),
         }
+    }
+
+    /// Waits until a position is applied.
+    pub(crate) async fn applied(&self, position: Position) {
+        let mut status = self.replica.status();
+        let reached = |status: &Status| matches!(status, Status::Following { applied } if *applied >= position);
+        status.wait_for(reached).await.unwrap();
     }
 
     /// Ends it at once, as a kill does.
@@ -94,4 +105,49 @@ pub(crate) fn dump(connection: &Connection) -> Vec<(String, Vec<Vec<Value>>)> {
         .iter()
         .map(|table| (table.clone(), contents(table)))
         .collect()
+}
+
+/// Checks answers against the history: each answered change once, with the balance that the changes before it make.
+pub(crate) fn check(
+    run: &str,
+    database: &Path,
+    answered: &[(Change, Result<Outcome, SubmitError>)],
+) {
+    let connection = Connection::open(database).unwrap();
+    let mut history = connection
+        .prepare("SELECT id FROM history ORDER BY number")
+        .unwrap();
+    let ids: Vec<u64> = history
+        .query_map([], |row| row.get::<_, i64>(0).map(|id| id as u64))
+        .unwrap()
+        .map(Result::unwrap)
+        .collect();
+    let changes: HashMap<u64, &Change> = answered
+        .iter()
+        .map(|(change, _)| (change.id, change))
+        .collect();
+    let mut balances = BTreeMap::new();
+    let mut outcomes = HashMap::new();
+    for id in ids {
+        // A change that was not answered may stand, or not.
+        let change = changes[&id];
+        let balance: &mut i64 = balances.entry(change.account).or_default();
+        let outcome = if *balance + change.amount < 0 {
+            Outcome::Refused
+        } else {
+            *balance += change.amount;
+            Outcome::Balance(*balance)
+        };
+        assert!(
+            outcomes.insert(id, outcome).is_none(),
+            "{run}: change {id} was applied twice"
+        );
+    }
+    for (change, answer) in answered {
+        match answer {
+            Ok(outcome) => assert_eq!(outcomes.get(&change.id), Some(outcome), "{run}: {change:?}"),
+            Err(SubmitError::Closed) => {}
+            Err(other) => panic!("{run}: {change:?} was answered with {other}"),
+        }
+    }
 }

@@ -1,0 +1,154 @@
+//! Three NATS servers on ports of their own, with JetStream that syncs always.
+
+use std::io::{BufRead, BufReader};
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use replica::nats::{self, NatsConfig, NatsLog};
+use tempfile::TempDir;
+
+/// Where `make test` installs the server.
+const INSTALLED: &str = concat!(
+    env!("CARGO_MANIFEST_DIR"),
+    "/../../.tools/nats/bin/nats-server"
+);
+/// Names another server.
+const SERVER: &str = "VIRGA_NATS_SERVER";
+const LONGEST: Duration = Duration::from_secs(60);
+
+/// A cluster. Its servers end with it.
+pub(crate) struct Cluster {
+    directory: TempDir,
+    servers: Vec<Option<Child>>,
+    clients: Vec<u16>,
+}
+
+impl Cluster {
+    /// Starts a cluster of some servers, and waits until its JetStream has a leader.
+    pub(crate) async fn start(size: usize) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let (clients, routes) = (free_ports(size), free_ports(size));
+        let peers: Vec<_> = routes
+            .iter()
+            .map(|port| format!("\"nats-route://127.0.0.1:{port}\""))
+            .collect();
+        for index in 0..size {
+            let cluster = format!(
+                "cluster {{ name: test, listen: \"127.0.0.1:{}\", routes: [{}] }}",
+                routes[index],
+                peers.join(", ")
+            );
+            let configuration = format!(
+                "server_name: s{index}\nlisten: \"127.0.0.1:{}\"\nmax_payload: 1MB\n\
+                 jetstream {{ store_dir: \"{}\", sync_interval: always, max_mem: 64MB, max_file: 1GB }}\n{}\n",
+                clients[index],
+                directory.path().join(format!("s{index}")).display(),
+                if size > 1 { &cluster } else { "" },
+            );
+            std::fs::write(
+                directory.path().join(format!("s{index}.conf")),
+                configuration,
+            )
+            .unwrap();
+        }
+        let mut cluster = Self {
+            directory,
+            servers: (0..size).map(|_| None).collect(),
+            clients,
+        };
+        for index in 0..size {
+            cluster.restart(index);
+        }
+        cluster.log("probe", 1 << 20).await;
+        cluster
+    }
+
+    /// Starts a server that does not run, and waits until it listens.
+    pub(crate) fn restart(&mut self, index: usize) {
+        let mut server = Command::new(binary())
+            .arg("-c")
+            .arg(self.directory.path().join(format!("s{index}.conf")))
+            .stderr(Stdio::piped())
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap();
+        let mut log = BufReader::new(server.stderr.take().unwrap());
+        let mut line = String::new();
+        while !line.contains("Server is ready") {
+            line.clear();
+            assert!(
+                log.read_line(&mut line).unwrap() > 0,
+                "nats-server {index} ended"
+            );
+        }
+        // A server whose log is not read would wait.
+        std::thread::spawn(move || std::io::copy(&mut log, &mut std::io::sink()));
+        self.servers[index] = Some(server);
+    }
+
+    /// Kills a server, as a loss of its machine does.
+    pub(crate) fn kill(&mut self, index: usize) {
+        let mut server = self.servers[index].take().unwrap();
+        server.kill().unwrap();
+        server.wait().unwrap();
+    }
+
+    /// Opens a log, as soon as the cluster can make its stream.
+    pub(crate) async fn log(&self, name: &str, max_bytes: u64) -> NatsLog {
+        let servers: Vec<_> = self
+            .clients
+            .iter()
+            .map(|port| format!("nats://127.0.0.1:{port}"))
+            .collect();
+        let options = nats::options(async_nats::ConnectOptions::new()).retry_on_initial_connect();
+        let client = options.connect(servers).await.unwrap();
+        let config = NatsConfig {
+            stream: name.to_owned(),
+            subject: format!("virga.{name}"),
+            replicas: self.servers.len(),
+            max_bytes,
+        };
+        let begun = Instant::now();
+        loop {
+            match NatsLog::open(client.clone(), config.clone()).await {
+                Ok(log) => return log,
+                Err(error) => assert!(begun.elapsed() < LONGEST, "no stream: {error}"),
+            }
+            // JetStream says nowhere when it can make a stream.
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        for server in self.servers.iter_mut().flatten() {
+            // It may have ended, which the test has noticed.
+            let _ = server.kill();
+            let _ = server.wait();
+        }
+    }
+}
+
+fn binary() -> PathBuf {
+    let path = std::env::var_os(SERVER).map_or_else(|| PathBuf::from(INSTALLED), PathBuf::from);
+    assert!(
+        Path::new(&path).exists(),
+        "{} is not there: run scripts/setup nats .tools, or set {SERVER}",
+        path.display()
+    );
+    path
+}
+
+/// Returns ports that were free a moment ago.
+fn free_ports(count: usize) -> Vec<u16> {
+    let listeners: Vec<_> = (0..count)
+        .map(|_| TcpListener::bind("127.0.0.1:0").unwrap())
+        .collect();
+    listeners
+        .iter()
+        .map(|listener| listener.local_addr().unwrap().port())
+        .collect()
+}
