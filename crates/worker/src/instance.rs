@@ -24,6 +24,7 @@ use crate::web::Connections;
 
 pub use self::invoke::InvocationResult;
 pub use self::start::{StartError, Started};
+pub use self::web_server::ForwardError;
 
 /// How long to wait for an instance that seems to be exiting by itself.
 const END_GRACE: Duration = Duration::from_millis(50);

@@ -37,7 +37,7 @@ mod worker;
 
 pub use install::Installed;
 pub use installer::InstallSettings;
-pub use instance::{Instance, InvocationResult, StartError, Started};
+pub use instance::{ForwardError, Instance, InvocationResult, StartError, Started};
 pub use interpreter::{Interpreter, Interpreters, Served};
 pub use outcome::{Failure, failure_document};
 pub use package::{PackageError, PackageStore, PackageWriter, TreeSize};
@@ -45,7 +45,7 @@ pub use precompile::CompileNeeds;
 pub use request::RequestMetadata;
 pub use sandbox_pool::ZygoteRenewal;
 pub use spec::{Credentials, InstanceSpec, PlatformInfo};
-pub use web::{BoxError, Head, Outgoing, StreamedReply};
+pub use web::{BoxError, Head, Outgoing, Payload, StreamedReply};
 pub use worker::{Config, Worker};
 
 use thiserror::Error;

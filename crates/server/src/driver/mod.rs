@@ -33,8 +33,8 @@ use crate::access::Access;
 use crate::call_chains::{CallChains, RecursionDepth};
 use crate::telemetry::ColdStart;
 
-/// Maximum number of instances that an event is sent to when each ends before it starts the event.
-const INSTANCES_MAX: usize = 4;
+/// Maximum number of instances that a request is sent to when each ends before it starts the request.
+pub(crate) const INSTANCES_MAX: usize = 4;
 
 /// Configuration of the driver.
 #[derive(Clone, Debug)]
@@ -153,6 +153,8 @@ pub(crate) struct Assigned {
     /// True until a request has run on it.
     reusable: bool,
     short: Option<bool>,
+    /// Whether the instance was returned to its pool.
+    returned: bool,
 }
 
 impl Driver {
@@ -386,6 +388,7 @@ impl Driver {
                 first,
                 reusable: true,
                 short: None,
+                returned: false,
             }),
             core::AcquireReply::Rejected(_, Some(failure)) => Err(AcquireError::Start(failure)),
             core::AcquireReply::Rejected(reject, None) => Err(AcquireError::Rejected(reject)),
@@ -687,9 +690,8 @@ impl Assigned {
                     return finish(ran);
                 }
                 debug!(request = %metadata.request, "an instance ended before it started an event; the event goes to another instance");
-                match assigned.replace(&live).await {
-                    Some(other) => assigned = other,
-                    None => return finish(ran),
+                if !assigned.replace(&live).await {
+                    return finish(ran);
                 }
             }
             assigned.slot.runs(depth);
@@ -697,17 +699,30 @@ impl Assigned {
         })))
     }
 
-    /// Returns this instance and waits for another. The stopper then stops the new one.
-    async fn replace(self, live: &LivePool) -> Option<Self> {
-        let (driver, stopper) = (self.driver.clone(), self.stopper.clone());
-        drop(self);
-        let mut other = driver
-            .acquire(live, &mut AcquireOptions::default())
-            .await
-            .ok()?;
-        stopper.follow(other.slot.clone());
-        other.stopper = stopper;
-        Some(other)
+    /// Returns this instance and waits for another. The stopper then stops the new one. Returns false if there is none.
+    pub(crate) async fn replace(&mut self, live: &LivePool) -> bool {
+        self.give_back();
+        let mut options = AcquireOptions::default();
+        let Ok(mut other) = self.driver.acquire(live, &mut options).await else {
+            return false;
+        };
+        std::mem::swap(self, &mut other);
+        // `other` is now the one that was returned.
+        std::mem::swap(&mut self.stopper, &mut other.stopper);
+        self.stopper.follow(self.slot.clone());
+        true
+    }
+
+    /// Returns the instance to its pool, once.
+    fn give_back(&mut self) {
+        if std::mem::replace(&mut self.returned, true) {
+            return;
+        }
+        self.stopper.forget();
+        let now = self.driver.now();
+        let mut core = self.driver.core();
+        core.finished(now, &self.slot, self.reusable, self.short);
+        self.driver.perform(core);
     }
 
     /// Runs a request. Returns its outcome and whether the event started. With `recycle`, an instance whose
@@ -744,11 +759,7 @@ impl Assigned {
 
 impl Drop for Assigned {
     fn drop(&mut self) {
-        self.stopper.forget();
-        let now = self.driver.now();
-        let mut core = self.driver.core();
-        core.finished(now, &self.slot, self.reusable, self.short);
-        self.driver.perform(core);
+        self.give_back();
     }
 }
 

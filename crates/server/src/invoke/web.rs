@@ -14,10 +14,10 @@ use hyper::body::{Body, Frame, SizeHint};
 use model::{RequestId, StatusCode, Usage};
 use tokio::sync::Notify;
 use tokio::time::Sleep;
-use worker::{BoxError, Failure, Head, InstanceSpec, Outgoing, StreamedReply};
+use worker::{BoxError, Failure, Head, InstanceSpec, Outgoing, Payload, StreamedReply};
 
 use super::{InvocationResult, Ready, Report};
-use crate::driver::Assigned;
+use crate::driver::{Assigned, INSTANCES_MAX};
 use crate::traffic::Connection;
 
 impl Ready {
@@ -36,26 +36,36 @@ impl Ready {
         over: &Notify,
     ) -> Result<(Response<StreamedReply>, WebInvocation), InvocationResult> {
         let mut running = WebInvocation::begin(self);
-        let passed = tokio::time::timeout_at(
-            running.deadline.into(),
-            running.assigned.instance().forward(head, body),
-        );
-        let passed = tokio::select! {
-            // First, because aborting the body breaks the connection, which would look like a fault of the server.
-            biased;
-            () = over.notified() => {
-                let message = "the request body exceeds its limit";
-                return Err(running.fail(&Failure::new(StatusCode::RequestTooLarge, message)));
+        let mut body = Payload::new(body);
+        let mut instances = 1;
+        loop {
+            let passed = tokio::time::timeout_at(
+                running.deadline.into(),
+                running.assigned.instance().forward(head, &mut body),
+            );
+            let passed = tokio::select! {
+                // First, because aborting the body breaks the connection, which would look like a fault of the server.
+                biased;
+                () = over.notified() => {
+                    let message = "the request body exceeds its limit";
+                    return Err(running.fail(&Failure::new(StatusCode::RequestTooLarge, message)));
+                }
+                passed = passed => passed,
+            };
+            match passed {
+                Ok(Ok(reply)) => {
+                    running.status = reply.status().as_u16();
+                    return Ok((reply, running));
+                }
+                Ok(Err(error)) => {
+                    let again = !error.started && instances < INSTANCES_MAX;
+                    if !again || !running.replace_instance().await {
+                        return Err(running.fail(&error.failure));
+                    }
+                    instances += 1;
+                }
+                Err(_) => return Err(running.time_out()),
             }
-            passed = passed => passed,
-        };
-        match passed {
-            Ok(Ok(reply)) => {
-                running.status = reply.status().as_u16();
-                Ok((reply, running))
-            }
-            Ok(Err(failure)) => Err(running.fail(&failure)),
-            Err(_) => Err(running.time_out()),
         }
     }
 }
@@ -92,6 +102,22 @@ impl WebInvocation {
     /// Returns the deadline.
     pub(crate) fn deadline(&self) -> Instant {
         self.deadline
+    }
+
+    /// Moves to another instance, since this one has ended without starting the request. Returns false if there is none.
+    async fn replace_instance(&mut self) -> bool {
+        let Some(report) = &self.report else {
+            return false;
+        };
+        self.assigned.end();
+        self.assigned.mark_unusable();
+        if !self.assigned.replace(&report.live).await {
+            return false;
+        }
+        self.assigned.begin(report.depth);
+        self.begun = Instant::now();
+        self.deadline = self.begun + report.live.spec.timeout;
+        true
     }
 
     /// Ends the invocation successfully.

@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use testkit::{Client, package, programs};
 
 use crate::server;
+use crate::urls::url;
 
 /// Ends itself at the next event: as soon as it is read, before the handler is called, or in the handler.
 const PYTHON: &str = r#"
@@ -47,6 +48,23 @@ while true; do
         *) curl -s -X POST -d '"new"' "$api/invocation/response" ;;
     esac
 done
+"#;
+
+/// Ends itself when it accepts the next connection, before it reads the request; or when it has read the request.
+const WEB: &[u8] = br#"
+const die = () => process.kill(process.pid, 'SIGKILL');
+let armed;
+const server = require('http').createServer((request, response) => {
+  if (armed) die();
+  request.on('data', () => {}).on('end', () => {
+    const path = request.url.split('/').pop();
+    response.setHeader('connection', path === 'kept' ? 'keep-alive' : 'close');
+    response.end(path + ' on ' + process.hrtime.bigint());
+    armed = path === 'new' ? undefined : path;
+  });
+});
+server.on('connection', () => armed === 'before' && die());
+server.listen(9000, '0.0.0.0');
 "#;
 
 fn create(client: &Client, name: &str, runtime: &str, code: &str, environment: Value) {
@@ -120,5 +138,44 @@ fn an_event_whose_handler_was_called_does_not_run_again() {
                 serde_json::from_str(failed["RetMsg"].as_str().expect("text")).expect("a document");
             assert_eq!(document["statusCode"], 439, "{name}: {failed}");
         }
+    }
+}
+
+#[test]
+fn a_request_that_its_web_server_did_not_read_goes_to_another() {
+    let server = server();
+    let client = server.client();
+    let files: [(&str, &[u8]); 2] = [
+        (
+            "scf_bootstrap",
+            b"#!/bin/bash\nexec /var/lang/node18/bin/node server.js\n",
+        ),
+        ("server.js", WEB),
+    ];
+    let request = json!({
+        "FunctionName": "web", "Type": "HTTP", "Runtime": "Nodejs18.15", "MemorySize": 256, "Timeout": 9,
+        "Code": {"ZipFile": programs(&files)},
+    });
+    client.ok("CreateFunction", &request);
+    let (id, _) = url(&client, "web", &json!({"AuthType": "NONE"}));
+    let get = |path: &str| {
+        let reply = client.get(&format!("/url/{id}/{path}"));
+        (
+            reply.status,
+            String::from_utf8_lossy(&reply.body).into_owned(),
+        )
+    };
+    for _ in 0..5 {
+        let (status, text) = get("before");
+        assert!(status == 200 && text.starts_with("before on"), "{text}");
+        let (status, text) = get("new");
+        assert!(status == 200 && text.starts_with("new on"), "{text}");
+    }
+    for armed in ["inside", "kept"] {
+        let (status, text) = get(armed);
+        assert!(status == 200 && text.starts_with(armed), "{text}");
+        // Another instance would answer.
+        let (_, text) = get("new");
+        assert!(text.contains("439"), "{armed}: {text}");
     }
 }

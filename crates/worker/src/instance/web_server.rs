@@ -2,6 +2,7 @@
 
 use std::os::fd::AsFd;
 use std::sync::{Arc, PoisonError};
+use std::time::Duration;
 
 use hyper::Response;
 use model::StatusCode;
@@ -13,7 +14,26 @@ use super::output::{collect, readable};
 use super::{Channel, END_GRACE, Instance, KILL_GRACE, Web};
 use crate::log::Log;
 use crate::outcome::Failure;
-use crate::web::{Connections, Head, NoReply, Outgoing, PORT, StreamedReply};
+use crate::web::{Connections, Head, NoReply, NoReplyCause, PORT, Payload, StreamedReply};
+
+/// A request to a web function that failed before its reply.
+#[derive(Debug)]
+pub struct ForwardError {
+    /// The failure to answer with.
+    pub failure: Failure,
+    /// Whether the server may have begun to handle the request. If not, its instance has ended, and another one can serve
+    /// the same request.
+    pub started: bool,
+}
+
+impl ForwardError {
+    fn started(failure: Failure) -> Self {
+        Self {
+            failure,
+            started: true,
+        }
+    }
+}
 
 impl Instance {
     /// Collects the output of a web function's server from now on, also between requests. Otherwise the server would
@@ -55,15 +75,16 @@ impl Instance {
     /// connection ends before the first byte of a reply.
     ///
     /// # Errors
-    /// The failure to answer with: the server has ended, or does not speak HTTP.
+    /// The server has ended, or does not speak HTTP.
     pub async fn forward(
         &self,
         head: &Head<'_>,
-        body: Outgoing,
-    ) -> Result<Response<StreamedReply>, Failure> {
+        body: &mut Payload,
+    ) -> Result<Response<StreamedReply>, ForwardError> {
         let Some(web) = &self.web else {
             let message = "the function is no web function";
-            return Err(Failure::new(StatusCode::InternalError, message));
+            let failure = Failure::new(StatusCode::InternalError, message);
+            return Err(ForwardError::started(failure));
         };
         match web.connections.send(head, body).await {
             Ok(reply) => Ok(reply),
@@ -80,24 +101,36 @@ impl Instance {
         } else {
             END_GRACE
         };
+        self.end_within(grace).await
+    }
+
+    /// Returns how the instance ended, if it does within `grace`.
+    async fn end_within(&self, grace: Duration) -> Option<Failure> {
         let ended = tokio::time::timeout(grace, self.process.wait()).await;
         ended.is_ok().then_some(())?;
         Some(self.lost(Kind::Answer).await.into_failure())
     }
 
-    async fn no_reply(&self, why: &NoReply) -> Failure {
-        if let Some(failure) = self.connection_failure().await {
-            return failure;
+    async fn no_reply(&self, why: &NoReply) -> ForwardError {
+        let started = why.started;
+        let ended = if started {
+            self.connection_failure().await
+        } else {
+            // A server that refuses a request, or leaves it unread, is most likely ending.
+            self.end_within(KILL_GRACE).await
+        };
+        if let Some(failure) = ended {
+            return ForwardError { failure, started };
         }
-        let message = match why {
-            NoReply::NotConnected(e) => {
+        let message = match &why.cause {
+            NoReplyCause::NotConnected(e) => {
                 format!("the function's server accepts no connection on port {PORT}: {e}")
             }
-            NoReply::Broken(e) => {
+            NoReplyCause::Broken(e) => {
                 format!("the function's server closed the connection before its reply: {e}")
             }
         };
-        Failure::new(StatusCode::UserCodeException, message)
+        ForwardError::started(Failure::new(StatusCode::UserCodeException, message))
     }
 
     /// Takes the output of a web function's server since the last call.

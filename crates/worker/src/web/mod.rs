@@ -25,7 +25,7 @@ use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
 use tokio::net::{TcpSocket, TcpStream};
 
-use self::payload::Payload;
+pub use self::payload::Payload;
 use self::socket::{ConnectionState, ServerSocket};
 use crate::process::Process;
 
@@ -59,9 +59,17 @@ struct Connection {
     state: Arc<ConnectionState>,
 }
 
+/// A request without a reply.
+#[derive(Debug)]
+pub(crate) struct NoReply {
+    pub(crate) cause: NoReplyCause,
+    /// Whether the server may have begun to handle the request, or the request cannot be sent again.
+    pub(crate) started: bool,
+}
+
 /// Why a request got no reply.
 #[derive(Debug)]
-pub(crate) enum NoReply {
+pub(crate) enum NoReplyCause {
     /// Nothing listens, or the server did not accept the connection.
     NotConnected(std::io::Error),
     /// The connection ended before a reply.
@@ -80,32 +88,49 @@ impl Connections {
     pub(crate) async fn send(
         self: &Arc<Self>,
         head: &Head<'_>,
-        body: Outgoing,
+        body: &mut Payload,
     ) -> Result<Response<StreamedReply>, NoReply> {
-        let mut body = Payload::new(body);
-        let mut request = head().map(|()| body.send());
+        // A server might handle a request as soon as it has read the head.
+        let may_have_read = |connection: &Connection, body: &Payload| {
+            !(body.is_empty() && connection.state.was_reset())
+        };
+        let mut started = false;
+        let mut unsent = None;
         while let Some(mut connection) = self.take_idle(body.is_repeatable()).await {
             connection.state.begin();
+            let request = unsent.take();
+            let request = request.unwrap_or_else(|| head().map(|()| body.send()));
             match connection.sender.try_send_request(request).await {
                 Ok(reply) => return Ok(StreamedReply::reply(reply, connection, self)),
                 Err(mut error) => match error.take_message() {
                     // The server had closed the connection; nothing of the request was sent.
-                    Some(unsent) => request = unsent,
+                    Some(message) => unsent = Some(message),
                     None if connection.state.has_replied() || !body.is_repeatable() => {
-                        return Err(NoReply::Broken(error.into_error()));
+                        let cause = NoReplyCause::Broken(error.into_error());
+                        return Err(NoReply {
+                            cause,
+                            started: true,
+                        });
                     }
                     None => {
-                        request = head().map(|()| body.send());
+                        started = may_have_read(&connection, body);
                         break;
                     }
                 },
             }
         }
-        let mut connection = self.connect().await?;
-        let reply = connection.sender.send_request(request).await;
-        reply
-            .map(|reply| StreamedReply::reply(reply, connection, self))
-            .map_err(NoReply::Broken)
+        let mut connection = self.connect().await.map_err(|cause| NoReply {
+            cause,
+            started: started || !body.is_whole(),
+        })?;
+        let request = unsent.unwrap_or_else(|| head().map(|()| body.send()));
+        match connection.sender.send_request(request).await {
+            Ok(reply) => Ok(StreamedReply::reply(reply, connection, self)),
+            Err(e) => Err(NoReply {
+                cause: NoReplyCause::Broken(e),
+                started: started || may_have_read(&connection, body),
+            }),
+        }
     }
 
     /// Closes idle connections.
@@ -161,14 +186,14 @@ impl Connections {
     }
 
     /// Opens a connection.
-    async fn connect(&self) -> Result<Connection, NoReply> {
-        let stream = self.stream().await.map_err(NoReply::NotConnected)?;
+    async fn connect(&self) -> Result<Connection, NoReplyCause> {
+        let stream = self.stream().await.map_err(NoReplyCause::NotConnected)?;
         let state = Arc::new(ConnectionState::default());
         let handshake = http1::Builder::new()
             .preserve_header_case(true)
             .handshake(TokioIo::new(ServerSocket::new(stream, state.clone())))
             .await;
-        let (sender, connection) = handshake.map_err(NoReply::Broken)?;
+        let (sender, connection) = handshake.map_err(NoReplyCause::Broken)?;
         tokio::spawn(async move {
             // The caller that waits for the reply gets the error.
             let _ = connection.with_upgrades().await;

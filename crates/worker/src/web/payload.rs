@@ -14,43 +14,66 @@ use super::body::{BoxError, Outgoing};
 const REPEATABLE_MAX: u64 = 64 << 10;
 
 /// A request body. It is repeatable if it is short and its length is known.
-pub(super) enum Payload {
+#[derive(Debug)]
+pub struct Payload(Kind);
+
+enum Kind {
     Empty,
     Short(Arc<Mutex<Source>>),
     Long(Option<Outgoing>),
 }
 
+impl std::fmt::Debug for Kind {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Empty => "Empty",
+            Self::Short(_) => "Short",
+            Self::Long(_) => "Long",
+        })
+    }
+}
+
 impl Payload {
-    pub(super) fn new(body: Outgoing) -> Self {
+    /// Wraps a body.
+    pub fn new(body: Outgoing) -> Self {
         if body.is_end_stream() {
-            return Self::Empty;
+            return Self(Kind::Empty);
         }
-        match body.size_hint().exact() {
-            Some(length @ ..=REPEATABLE_MAX) => Self::Short(Arc::new(Mutex::new(Source {
+        Self(match body.size_hint().exact() {
+            Some(length @ ..=REPEATABLE_MAX) => Kind::Short(Arc::new(Mutex::new(Source {
                 body,
                 length,
                 read: Vec::new(),
                 reader: 0,
                 failed: false,
             }))),
-            _ => Self::Long(Some(body)),
-        }
+            _ => Kind::Long(Some(body)),
+        })
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        matches!(self.0, Kind::Empty)
     }
 
     /// Returns whether [`Payload::send`] can be called again, which is not the case after the client aborted the body.
     pub(super) fn is_repeatable(&self) -> bool {
-        match self {
-            Self::Empty => true,
-            Self::Short(source) => !lock(source).failed,
-            Self::Long(_) => false,
+        match &self.0 {
+            Kind::Empty => true,
+            Kind::Short(source) => !lock(source).failed,
+            Kind::Long(_) => false,
         }
+    }
+
+    /// Returns whether [`Payload::send`] returns the whole body if it is called now.
+    pub(super) fn is_whole(&self) -> bool {
+        self.is_repeatable() || matches!(self.0, Kind::Long(Some(_)))
     }
 
     /// Returns the body from its beginning. The previously returned one fails from then on.
     pub(super) fn send(&mut self) -> Outgoing {
-        match self {
-            Self::Empty => empty_body(),
-            Self::Short(source) => {
+        match &mut self.0 {
+            Kind::Empty => empty_body(),
+            Kind::Short(source) => {
                 let number = {
                     let mut source = lock(source);
                     source.reader += 1;
@@ -64,7 +87,7 @@ impl Payload {
                 }
                 .boxed_unsync()
             }
-            Self::Long(body) => body.take().unwrap_or_else(empty_body),
+            Kind::Long(body) => body.take().unwrap_or_else(empty_body),
         }
     }
 }

@@ -18,6 +18,8 @@ pub(super) struct ConnectionState {
     first_write: AtomicBool,
     /// Set if data arrived since the request began.
     replied: AtomicBool,
+    /// Set if the server closed the connection while bytes of the request were unread or unsent.
+    reset: AtomicBool,
 }
 
 impl ConnectionState {
@@ -30,6 +32,22 @@ impl ConnectionState {
     /// Returns whether data arrived since the last request began.
     pub(super) fn has_replied(&self) -> bool {
         self.replied.load(Relaxed)
+    }
+}
+
+impl ConnectionState {
+    /// Returns whether the server closed the connection without reading all that was sent, and without a reply. The
+    /// kernel resets such a connection.
+    pub(super) fn was_reset(&self) -> bool {
+        self.reset.load(Relaxed) && !self.has_replied()
+    }
+
+    fn watch<T>(&self, done: &Poll<io::Result<T>>) {
+        if let Poll::Ready(Err(e)) = done
+            && matches!(e.kind(), ErrorKind::ConnectionReset | ErrorKind::BrokenPipe)
+        {
+            self.reset.store(true, Relaxed);
+        }
     }
 }
 
@@ -79,6 +97,7 @@ impl ServerSocket {
     ) -> Poll<io::Result<usize>> {
         // Nothing may be written to a connection that the server has closed: nobody would know whether it was read.
         if self.state.first_write.swap(false, Relaxed) && self.pending() == Pending::End {
+            self.state.reset.store(true, Relaxed);
             return Poll::Ready(Err(ErrorKind::ConnectionReset.into()));
         }
         if self.discards_writes {
@@ -91,7 +110,10 @@ impl ServerSocket {
                 self.discards_writes = true;
                 Poll::Ready(Ok(length))
             }
-            written => written,
+            written => {
+                self.state.watch(&written);
+                written
+            }
         }
     }
 }
@@ -107,6 +129,7 @@ impl AsyncRead for ServerSocket {
         if buf.filled().len() > before {
             self.state.replied.store(true, Relaxed);
         }
+        self.state.watch(&read);
         read
     }
 }
