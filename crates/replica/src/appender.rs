@@ -14,7 +14,7 @@ use tracing::warn;
 use crate::log::{AppendError, Log, Position};
 use crate::machine::{Clock, Machine};
 use crate::record::{self, Header, Record, WriterId};
-use crate::replica::{Answer, Limits, Slot, Submission, SubmitError};
+use crate::submission::{Answer, Limits, Slot, Submission, SubmitError};
 use crate::window::WINDOW;
 
 /// The pause after the first append without an answer; it doubles up to [`LONGEST_PAUSE`].

@@ -7,8 +7,9 @@ use rusqlite::{Connection, OptionalExtension, Transaction, params};
 use thiserror::Error;
 
 use crate::log::{Entry, LogIdentity, Position};
-use crate::machine::{Apply, Machine, Time};
+use crate::machine::{Apply, Machine};
 use crate::record::{Header, Record, RecordError, WriterId};
+use crate::time::Time;
 use crate::window::Window;
 
 const TABLES: &str = "

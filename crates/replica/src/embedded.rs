@@ -7,8 +7,8 @@ use tokio::sync::watch;
 
 use crate::database::Database;
 use crate::machine::{Clock, Durability, Machine};
-use crate::replica::{Limits, Submission, SubmitError};
 use crate::status::Status;
+use crate::submission::{Limits, Submission, SubmitError};
 
 /// How long commands that nobody waits for are gathered, and how soon they are synced after their commit.
 const LATER: Duration = Duration::from_secs(1);

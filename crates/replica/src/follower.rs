@@ -11,10 +11,11 @@ use tracing::{error, warn};
 use crate::appender::SubmittedRecords;
 use crate::database::{Applied, Database, DatabaseError};
 use crate::log::{Entry, Log, LogError, LogIdentity, Position};
-use crate::machine::{Machine, Time};
+use crate::machine::Machine;
 use crate::record::{Header, Record, WriterId};
-use crate::replica::SubmitError;
 use crate::status::Status;
+use crate::submission::SubmitError;
+use crate::time::Time;
 
 /// The pause before the log or the disk is tried again.
 const PAUSE: Duration = Duration::from_millis(500);

@@ -29,11 +29,15 @@ mod replica;
 pub mod simulated;
 pub mod snapshot;
 mod status;
+mod submission;
+mod time;
 pub mod window;
 
 pub use database::{Database, DatabaseError};
 pub use log::{AppendError, Entry, Log, LogError, LogIdentity, Position};
-pub use machine::{Apply, Clock, Durability, Machine, Time};
+pub use machine::{Apply, Clock, Durability, Machine};
 pub use record::{Header, MAX_RECORD, Record, RecordError, WriterId};
-pub use replica::{Limits, Parts, Replica, SubmitError, Submitted};
+pub use replica::{Parts, Replica};
 pub use status::Status;
+pub use submission::{Limits, SubmitError, Submitted};
+pub use time::Time;

@@ -5,7 +5,7 @@ use bytes::Bytes;
 use futures_util::stream::BoxStream;
 use thiserror::Error;
 
-use crate::machine::Time;
+use crate::time::Time;
 
 /// The position of a record in its log. Positions grow; they need not be consecutive. 0 is before the first record.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -5,10 +5,7 @@ use std::fmt;
 use rusqlite::{Connection, Transaction};
 
 use crate::log::Position;
-
-/// Microseconds since the Unix epoch.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Time(pub u64);
+use crate::time::Time;
 
 /// The clock of the process that submits commands.
 pub trait Clock: Send + Sync + 'static {

@@ -19,8 +19,8 @@ use futures_util::StreamExt;
 use futures_util::stream::BoxStream;
 
 use crate::log::{AppendError, Entry, Log, LogError, LogIdentity, Position};
-use crate::machine::Time;
 use crate::record::Header;
+use crate::time::Time;
 
 /// How long an answer of a server is waited for. It is longer than an election mostly takes.
 const TIMEOUT: Duration = Duration::from_secs(5);

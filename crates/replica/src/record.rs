@@ -5,7 +5,7 @@ use std::fmt;
 use bytes::{Buf, BufMut, Bytes};
 use thiserror::Error;
 
-use crate::machine::Time;
+use crate::time::Time;
 
 /// Maximum size of a record (bytes). NATS takes messages of 1 MB unless it is configured otherwise.
 pub const MAX_RECORD: usize = 512 * 1024;

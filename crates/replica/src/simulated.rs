@@ -14,7 +14,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 
 use crate::log::{AppendError, Entry, Log, LogError, LogIdentity, Position};
-use crate::machine::Time;
+use crate::time::Time;
 
 /// How often things go wrong, in thousandths, and how long they take.
 #[derive(Clone, Debug)]

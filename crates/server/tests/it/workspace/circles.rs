@@ -31,8 +31,6 @@ const EXCEPTIONS: &[(&str, &str, &str)] = &[
     ("gateway/triggers/*", "gateway/triggers/mod.rs", PARENT),
     ("gateway/versions.rs", "gateway/functions.rs", HELPER),
     ("hosts.rs", "urls/mod.rs", HELPER),
-    ("replica/*", "replica/replica.rs", PARENT),
-    ("replica/log.rs", "replica/machine.rs", HELPER),
     ("purge/inventory.rs", "purge.rs", PARENT),
     ("runner/*", "runner/mod.rs", PARENT),
     ("sqlite/*", "sqlite/mod.rs", PARENT),
