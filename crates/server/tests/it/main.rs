@@ -2,7 +2,7 @@
 #![expect(clippy::expect_used, reason = "a test may end")]
 #![expect(
     clippy::too_many_lines,
-    reason = "a test tells one story from its start, or checks one table"
+    reason = "a test follows one story from its start, or checks one table"
 )]
 
 mod access;
