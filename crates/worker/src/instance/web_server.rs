@@ -116,7 +116,7 @@ impl Instance {
         let ended = if started {
             self.connection_failure().await
         } else {
-            // A server that refuses a request, or leaves it unread, is most likely ending.
+            // A server that refuses a request, or leaves it unread, most likely exits.
             self.end_within(KILL_GRACE).await
         };
         if let Some(failure) = ended {
