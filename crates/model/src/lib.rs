@@ -20,6 +20,7 @@ mod layer;
 mod limits;
 mod names;
 pub mod policy;
+mod recursion;
 mod runtime;
 mod time;
 mod trace;
@@ -47,6 +48,7 @@ pub use names::{
     RequestId,
 };
 pub use policy::{Decision, Policy, Resource};
+pub use recursion::RecursionDepth;
 pub use runtime::{Description, Language, PackageManager, Runtime, Start};
 pub use time::Timestamp;
 pub use trace::TraceContext;

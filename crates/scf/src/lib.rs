@@ -13,6 +13,7 @@ pub mod envelope;
 mod error;
 mod flat;
 pub mod keypair;
+pub mod lenient_base64;
 mod request;
 mod secret;
 mod selection;

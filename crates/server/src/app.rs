@@ -16,6 +16,7 @@ mod stores;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use operator::credentials;
 use sandbox::user::Privileges;
 use tracing::{info, warn};
 
@@ -27,10 +28,8 @@ use self::parts::Parts;
 use self::ready::ReadyLine;
 use self::serve::Connections;
 use self::stores::Stores;
-use crate::buckets;
 use crate::claims::Claim;
 use crate::config::Config;
-use crate::credentials;
 
 /// Runs virga until SIGTERM or SIGINT.
 ///
@@ -92,8 +91,8 @@ async fn start(
     let engine = Engine::start(parts, config, &stores, worker, platform, index).await?;
     // 5. Listeners.
     let served = config.buckets.as_ref().zip(stores.objects.clone());
-    let buckets =
-        served.map(|(settings, store)| buckets::service(store, stores.access.clone(), settings));
+    let buckets = served
+        .map(|(settings, store)| gateway_cos::service(store, stores.access.clone(), settings));
     let (gateway, urls) = gateway::assemble(config, stores, engine, &listeners);
     let (sockets, front) = ((listeners, inside), (gateway, urls));
     serve::start(parts, config, connections, sockets, front, buckets);

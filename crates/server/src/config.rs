@@ -20,14 +20,16 @@ use std::path::PathBuf;
 
 use ::sandbox::network::AddressPlan;
 use clap::{Arg, ArgMatches};
+use gateway_cos::BucketSettings;
 use model::Limits;
+use tls::TlsSettings;
+use triggers::EventSources;
 
 use self::access::AccessOptions;
 use self::api::ApiOptions;
 use self::buckets::BucketOptions;
-pub(crate) use self::buckets::{BucketSettings, ExternalStorage};
+pub(crate) use self::builds::BuildNetwork;
 use self::builds::BuildOptions;
-pub(crate) use self::builds::{BuildNetwork, PackageIndex};
 use self::events::EventOptions;
 use self::instances::InstanceOptions;
 pub(crate) use self::log::LogFormat;
@@ -39,8 +41,6 @@ use self::sandbox::SandboxOptions;
 use self::traffic::TrafficOptions;
 use self::urls::UrlOptions;
 use crate::claims::Choice;
-use crate::tls::TlsSettings;
-use crate::triggers::EventSources;
 
 /// The groups in the order of the help.
 const GROUPS: [&[Opt]; 10] = [

@@ -1,41 +1,13 @@
 //! The binary: `virga up` runs the server, every other subcommand is a client or a tool.
 #![forbid(unsafe_code)]
 
-mod access;
 mod app;
-mod buckets;
-mod builds;
-mod call_chains;
 mod claims;
 mod cli;
-mod clock;
 mod cloud;
 mod config;
-mod credentials;
 mod doctor;
-mod driver;
-mod failure_log;
-mod gateway;
-mod hosts;
-mod index_proxy;
-mod invoke;
-mod lenient_base64;
-mod lifecycle;
-mod listen;
 mod network;
-mod operator;
-mod ownership;
-mod provisioner;
-mod purge;
-mod queue;
-mod raw;
-mod telemetry;
-mod tls;
-mod trace;
-mod traffic;
-mod triggers;
-mod urls;
-mod usage;
 
 use std::process::ExitCode;
 

@@ -5,10 +5,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use catalog::kv::SqliteKv;
+use engine::builds::Builds;
+use engine::driver::Driver;
+use engine::index_proxy::IndexProxy;
+use engine::invoke::Ingest;
+use engine::lifecycle::Lifecycle;
+use engine::provisioner::{CronClock, Provisioner};
+use engine::runner::Runner;
 use model::{FunctionKind, Limits};
+use purge::Purge;
 use sandbox::network::{API_PORT, BUCKET_PORT, Network};
 use tokio::time::Instant;
 use tracing::warn;
+use triggers::{Relay, Timers};
 use worker::{PlatformInfo, Worker};
 
 use super::error::StartError;
@@ -16,18 +25,9 @@ use super::listeners::Listeners;
 use super::parts::Parts;
 use super::settings;
 use super::stores::Stores;
-use crate::builds::Builds;
 use crate::claims::Claim;
 use crate::config::Config;
-use crate::driver::Driver;
-use crate::index_proxy::IndexProxy;
-use crate::invoke::Ingest;
-use crate::lifecycle::Lifecycle;
 use crate::network;
-use crate::provisioner::{CronClock, Provisioner};
-use crate::purge::{self, Purge};
-use crate::queue::Runner;
-use crate::triggers::{Relay, Timers};
 
 /// Maximum time to record the completion of events at shutdown.
 const DRAIN_RECORD_TIMEOUT: Duration = Duration::from_secs(5);

@@ -3,17 +3,17 @@
 use std::io;
 use std::net::SocketAddr;
 
+use access::master::MasterError;
 use catalog::kv::KvError;
+use events::QueueError;
+use gateway_cos::BucketsError;
+use operator::credentials::CredentialsError;
+use telemetry::LogStoreError;
 use thiserror::Error;
+use tls::TlsError;
 
-use crate::access::master::MasterError;
-use crate::buckets::BucketsError;
 use crate::claims::ClaimError;
 use crate::cloud::CloudError;
-use crate::credentials::CredentialsError;
-use crate::queue::QueueError;
-use crate::telemetry::LogStoreError;
-use crate::tls::TlsError;
 
 /// A reason why virga does not start. Each message says how to fix it.
 #[derive(Debug, Error)]

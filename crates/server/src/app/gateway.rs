@@ -2,19 +2,18 @@
 
 use std::sync::Arc;
 
+use gateway_scf::{Gateway, MetricsAccess, ObjectSource, PACKAGE_MEMORY_BYTES, Prometheus};
+use hosts::{Addresses, ApiHosts, CertificateNames};
+use ownership::{Dns, Ownership, watch as watch_domains};
 use tokio::sync::Semaphore;
+use traffic::{FairSemaphore, TrafficRules};
+use urls::{UrlSettings, Urls};
 
 use super::engine::Engine;
 use super::listeners::Listeners;
 use super::settings;
 use super::stores::Stores;
-use crate::buckets;
 use crate::config::Config;
-use crate::gateway::{self, Gateway, MetricsAccess, PACKAGE_MEMORY_BYTES, Prometheus};
-use crate::hosts::{ApiHosts, CertificateNames};
-use crate::ownership::{Dns, Ownership, watch as watch_domains};
-use crate::traffic::{FairSemaphore, TrafficRules};
-use crate::urls::{Addresses, UrlSettings, Urls};
 
 /// Assembles the gateway and function URLs, and starts to check who owns custom domains.
 pub(super) fn assemble(
@@ -65,7 +64,7 @@ pub(super) fn assemble(
             token: config.api.metrics_token.clone(),
             separate_listener: listeners.metrics.is_some(),
         },
-        object_source: buckets::ObjectSource::new(stores.objects, config.api.region.clone()),
+        object_source: ObjectSource::new(stores.objects, config.api.region.clone()),
         object_triggers: stores.object_triggers,
         access: stores.access,
         catalog: stores.catalog,
@@ -74,7 +73,7 @@ pub(super) fn assemble(
         telemetry: stores.telemetry,
         metrics: stores.metrics,
         prometheus: Prometheus(stores.prometheus),
-        bounds: Arc::new(gateway::bounds(&engine.limits)),
+        bounds: Arc::new(gateway_scf::bounds(&engine.limits)),
         limits: engine.limits,
         ingest: engine.ingest,
         runner: engine.runner,

@@ -3,9 +3,11 @@
 use std::io;
 use std::net::SocketAddr;
 
+use engine::index_proxy::IndexProxy;
 use sandbox::network::{API_PORT, BUCKET_PORT, INDEX_PORT, Network};
 use sandbox::{Authority, Isolation};
 use tokio::net::TcpListener;
+use traffic::listen::Listener;
 
 use super::error::StartError;
 use super::listeners::bind;
@@ -13,8 +15,6 @@ use super::parts::Parts;
 use crate::claims::Claim;
 use crate::cloud::{self, Cloud};
 use crate::config::{BuildNetwork, Config};
-use crate::index_proxy::IndexProxy;
-use crate::listen::Listener;
 use crate::network;
 
 /// Listeners and proxies in the functions' network. Without a network all are empty.

@@ -2,14 +2,15 @@
 
 use std::net::SocketAddr;
 
+use gateway_cos::BucketSettings;
+use hosts::CertificateNames;
 use sandbox::network::API_NAME;
+use tls::TlsSettings;
 use tokio::net::TcpListener;
+use traffic::listen::Listener;
 
 use super::error::StartError;
-use crate::config::{BucketSettings, Config};
-use crate::hosts::CertificateNames;
-use crate::listen::Listener;
-use crate::tls::{self, TlsSettings};
+use crate::config::Config;
 
 /// The bound listeners and their addresses.
 #[derive(Debug)]

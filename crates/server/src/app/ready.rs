@@ -3,12 +3,12 @@
 use std::io::{self, Write};
 use std::net::SocketAddr;
 
+use operator::credentials;
+use tls::Source;
 use tracing::info;
 
 use super::listeners::Listeners;
 use crate::config::Config;
-use crate::credentials;
-use crate::tls::{self, Source};
 
 /// All addresses and paths that a client needs.
 pub(super) struct ReadyLine {

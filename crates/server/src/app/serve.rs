@@ -6,23 +6,22 @@ use std::time::Duration;
 use axum::body::Body;
 use axum::http::Request;
 use bucket::BucketServer;
+use gateway_scf::{
+    Gateway, inside_router, metrics_router, router, secure_inside_router, secure_router,
+};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tower_service::Service;
+use traffic::listen::{self, Http, Listener};
+use traffic::{Peer, RequestBody, Traffic, TrafficRules};
+use urls::{ListenerKind, UrlRouter, Urls};
 
 use super::host::open_files;
 use super::inside::Inside;
 use super::listeners::Listeners;
 use super::parts::Parts;
 use super::settings;
-use crate::buckets;
 use crate::config::Config;
-use crate::gateway::{
-    Gateway, inside_router, metrics_router, router, secure_inside_router, secure_router,
-};
-use crate::listen::{self, Http, Listener};
-use crate::traffic::{Peer, RequestBody, Traffic, TrafficRules};
-use crate::urls::{ListenerKind, UrlRouter, Urls};
 
 /// Time that connections with a response in progress have at shutdown. Idle ones are closed immediately.
 const RESPONSE_TIMEOUT: Duration = Duration::from_secs(1);
@@ -168,9 +167,9 @@ impl Server {
 
     fn serve_buckets(&self, listener: Listener, buckets: BucketServer, inside: bool) {
         let access = self.gateway.access.clone();
-        let callers = buckets::Callers { access, inside };
+        let callers = gateway_cos::Callers { access, inside };
         let traffic = if inside { &self.inside } else { &self.outside };
-        self.connections.spawn(buckets::serve(
+        self.connections.spawn(gateway_cos::serve(
             listener,
             Http::new(),
             traffic.clone(),

@@ -4,21 +4,21 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use access::Access;
 use dispatch::events::{QueueLimits, RetryPolicy};
 use dispatch::schedule::ScheduleConfig;
+use engine::builds::BuildSettings;
+use engine::index_proxy::IndexProxy;
+use engine::{driver, runner};
+use events::Budget;
+use traffic::TrafficSettings;
+use triggers::TimerSettings;
 use worker::{InstallSettings, Interpreters, PlatformInfo, ZygoteRenewal};
 
 use super::error::StartError;
 use super::host::max_instances_by_open_files;
-use crate::access::Access;
-use crate::builds::BuildSettings;
 use crate::claims::Claim;
 use crate::config::{BuildNetwork, Config};
-use crate::driver;
-use crate::index_proxy::IndexProxy;
-use crate::queue::{self, Budget};
-use crate::traffic::TrafficSettings;
-use crate::triggers::TimerSettings;
 
 /// How long a pool waits for memory before pools that hold more yield some.
 const YIELD_AFTER: Duration = Duration::from_millis(500);
@@ -113,9 +113,9 @@ pub(super) fn timers(config: &Config) -> TimerSettings {
     }
 }
 
-pub(super) fn events(config: &Config, access: Access) -> queue::Settings {
+pub(super) fn events(config: &Config, access: Access) -> runner::Settings {
     let microseconds = |time: Duration| time.as_micros() as u64;
-    queue::Settings {
+    runner::Settings {
         pacing: QueueLimits {
             window: EVENT_WINDOW,
             waiting: EVENTS_QUEUED,

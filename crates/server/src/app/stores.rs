@@ -2,25 +2,23 @@
 
 use std::sync::Arc;
 
+use access::{Access, AccessRules, Nonces, Operator, master};
 use bucket::store::Store as Objects;
 use catalog::kv::{Kv, SqliteKv};
 use catalog::{Catalog, MasterKeys};
+use events::{Queue, SqliteQueue};
 use metrics_exporter_prometheus::PrometheusHandle;
 use model::Account;
+use operator::credentials::Credentials;
+use telemetry::{LogStore, LogStoreSettings, Metrics, Telemetry};
 use tracing::warn;
+use triggers::ObjectTriggers;
 use worker::PackageStore;
 
 use super::error::StartError;
 use super::parts::Parts;
 use super::settings;
-use crate::access::{self, Access, AccessRules, Nonces, Operator, master};
-use crate::buckets;
-use crate::clock;
 use crate::config::Config;
-use crate::credentials::Credentials;
-use crate::queue::{Queue, SqliteQueue};
-use crate::telemetry::{self, LogStore, LogStoreSettings, Metrics, Telemetry};
-use crate::triggers::ObjectTriggers;
 
 /// The open stores.
 pub(super) struct Stores {
@@ -151,7 +149,7 @@ fn open_objects(
     let Some(settings) = &config.buckets else {
         return Ok(None);
     };
-    let objects = buckets::open(&config.api.data, settings, Arc::new(triggers.clone()))?;
+    let objects = gateway_cos::open(&config.api.data, settings, Arc::new(triggers.clone()))?;
     let closing = objects.clone();
     parts.add("buckets", |_| async move { closing.close().await });
     Ok(Some(objects))

@@ -3,16 +3,15 @@
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
+use operator::{
+    AccountInfo, AccountRequest, CreateAccount, CreateAccountRequest, DeleteAccount,
+    DeleteAccountRequest, DeletedAccount, DescribeAccount, ListAccounts,
+};
 
 use super::Failure;
 use super::client::Client;
 use super::key::show_new;
 use super::output::Output;
-use crate::clock;
-use crate::operator::{
-    AccountInfo, AccountRequest, CreateAccount, CreateAccountRequest, DeleteAccount,
-    DeleteAccountRequest, DeletedAccount, DescribeAccount, ListAccounts,
-};
 
 /// Flags of `virga account`.
 #[derive(Args, Debug)]

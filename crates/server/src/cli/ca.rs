@@ -2,9 +2,10 @@
 
 use std::path::Path;
 
+use tls::{CA, DIRECTORY};
+
 use super::Failure;
 use super::output::Output;
-use crate::tls::{CA, DIRECTORY};
 
 /// Prints the certificate as PEM, also in a pipe.
 pub(super) fn run(data: &Path, output: &Output) -> Result<(), Failure> {

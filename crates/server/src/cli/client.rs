@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use operator::credentials::{self, Credentials, CredentialsError};
 use scf::action::Action;
 use scf::envelope::{self, ErrorResponse};
 use scf::tc3::{self, ToSign};
@@ -11,8 +12,6 @@ use thiserror::Error;
 
 use super::CommonArgs;
 use super::tls::{self, RootsError};
-use crate::credentials::{self, Credentials, CredentialsError};
-use crate::operator;
 
 /// Longer than the maximum timeout of a function.
 const TIMEOUT: Duration = Duration::from_secs(1000);
@@ -144,8 +143,8 @@ impl Client {
     ) -> Result<T, ClientError> {
         const CONTENT_TYPE: &str = "application/json";
         let body = envelope::request_body(request);
-        let now = crate::clock::now_ms() / 1000;
-        let (timestamp, nonce) = (now.to_string(), crate::clock::new_request_id().to_string());
+        let now = clock::now_ms() / 1000;
+        let (timestamp, nonce) = (now.to_string(), clock::new_request_id().to_string());
         let mut signed = vec![("x-tc-action", action)];
         let service = if version == operator::VERSION {
             signed.push(("x-tc-nonce", &nonce));

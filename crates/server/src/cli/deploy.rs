@@ -8,6 +8,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use clap::Args;
 use model::FunctionName;
+use operator::ListRuntimes;
 use scf::action::{CreateFunction, UpdateFunctionCode, UpdateFunctionConfiguration};
 use scf::types as t;
 use serde_json::Value;
@@ -20,7 +21,6 @@ use super::layer;
 use super::output::Output;
 use super::pack::{Packed, pack, real_path};
 use super::upload::{UploadArgs, Uploaded};
-use crate::operator::ListRuntimes;
 
 /// Range of Python 3 minor versions to probe for.
 const PYTHON_MINOR_MIN: u8 = 6;

@@ -1,12 +1,11 @@
 //! `virga events`: queued events and dead letters.
 
 use clap::{Args, Subcommand};
+use operator::{ListEvents, PurgeEvents, ReplayEvents, Selection, ShowEvent};
 
 use super::Failure;
 use super::client::Client;
 use super::output::Output;
-use crate::clock;
-use crate::operator::{ListEvents, PurgeEvents, ReplayEvents, Selection, ShowEvent};
 
 /// Flags of `virga events`.
 #[derive(Args, Debug)]

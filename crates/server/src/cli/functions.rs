@@ -8,7 +8,6 @@ use serde_json::json;
 use super::Failure;
 use super::client::Client;
 use super::output::Output;
-use crate::clock;
 
 const PAGE: i64 = 100;
 

@@ -3,15 +3,15 @@
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
+use operator::{
+    AccountRequest, CreateKey, CreateKeyRequest, DeleteKey, KeyInfo, KeyRequest, ListKeys, NewKey,
+    UpdateKey, UpdateKeyRequest,
+};
 use serde_json::Value;
 
 use super::Failure;
 use super::client::Client;
 use super::output::Output;
-use crate::operator::{
-    AccountRequest, CreateKey, CreateKeyRequest, DeleteKey, KeyInfo, KeyRequest, ListKeys, NewKey,
-    UpdateKey, UpdateKeyRequest,
-};
 
 /// Flags of `virga key`.
 #[derive(Args, Debug)]

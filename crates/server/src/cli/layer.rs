@@ -5,6 +5,7 @@ use std::io::{Cursor, Write};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use clap::{Args, Subcommand};
+use operator::{BuildLayer, BuildLayerRequest, ListRuntimes};
 use scf::action::{ListLayerVersions, ListLayers};
 use scf::types as t;
 use serde_json::{Value, json};
@@ -15,8 +16,6 @@ use zip::write::SimpleFileOptions;
 use super::Failure;
 use super::client::Client;
 use super::output::Output;
-use crate::clock;
-use crate::operator::{BuildLayer, BuildLayerRequest, ListRuntimes};
 
 /// Libraries in SCF's Python runtimes.
 const PYTHON: &[&str] = &[

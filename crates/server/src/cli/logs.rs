@@ -11,7 +11,6 @@ use super::Failure;
 use super::client::Client;
 use super::functions;
 use super::output::Output;
-use crate::clock;
 
 const POLL: Duration = Duration::from_millis(500);
 const PAGE: i64 = 1000;

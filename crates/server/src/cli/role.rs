@@ -3,17 +3,16 @@
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
+use operator::{
+    AccountRequest, AssumeRole, AssumeRoleRequest, DeleteRole, DeleteRoleRequest, ListRoles,
+    PutRole, PutRoleRequest, RoleInfo,
+};
 use serde_json::json;
 
 use super::Failure;
 use super::client::Client;
 use super::key::read_policy;
 use super::output::Output;
-use crate::clock;
-use crate::operator::{
-    AccountRequest, AssumeRole, AssumeRoleRequest, DeleteRole, DeleteRoleRequest, ListRoles,
-    PutRole, PutRoleRequest, RoleInfo,
-};
 
 /// Flags of `virga role`.
 #[derive(Args, Debug)]

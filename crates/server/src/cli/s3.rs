@@ -2,9 +2,8 @@
 
 use hmac::{Hmac, KeyInit, Mac};
 use jiff::Timestamp;
+use operator::credentials::Credentials;
 use sha2::{Digest, Sha256};
-
-use crate::credentials::Credentials;
 
 /// The signature requires a region; virga's buckets accept any.
 const REGION: &str = "us-east-1";

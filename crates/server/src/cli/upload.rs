@@ -6,7 +6,6 @@ use super::Failure;
 use super::client::{Client, ClientError};
 use super::output::Output;
 use super::s3::{self, ToSign};
-use crate::clock;
 
 /// Maximum size of a package in a request, bytes. Source: SCF's limit, the default of `package_bytes`.
 const DIRECT_MAX: usize = 50 << 20;

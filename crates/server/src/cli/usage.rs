@@ -1,12 +1,11 @@
 //! `virga usage`: the usage ledger.
 
 use clap::Args;
+use operator::{ListUsage, UsageRequest};
 
 use super::Failure;
 use super::client::Client;
 use super::output::Output;
-use crate::clock;
-use crate::operator::{ListUsage, UsageRequest};
 
 const DAY_MS: i64 = 86_400_000;
 

@@ -13,19 +13,19 @@ mod resolver;
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
 
+use hosts::CertificateNames;
 use sandbox::Authority;
 use sandbox::network::{API_NAME, CLOUD_PORTS, Network};
+use tls::{Source, TlsError, TlsSettings};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
+use traffic::listen::Listener;
 
 use self::answer::ServiceAddresses;
 use self::names::CloudNames;
 use self::resolver::Resolver;
 use crate::config::Config;
-use crate::hosts::CertificateNames;
-use crate::listen::Listener;
 use crate::network::upstream;
-use crate::tls::{self, Source, TlsError, TlsSettings};
 
 /// Everything that serves the cloud's names inside.
 #[derive(Debug)]

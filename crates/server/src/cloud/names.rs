@@ -4,8 +4,6 @@ use std::collections::HashMap;
 
 use sandbox::network::API_NAME;
 
-use crate::tls;
-
 /// The service that a name leads to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Service {

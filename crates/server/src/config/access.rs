@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
+use access::{RateLimits, Signatures, parse_rates};
 use model::Limits;
 
 use super::option::options;
 use super::parse::{Parsed, number, one_of, refused, seconds, switch, words};
 use super::raw::RawConfig;
-use crate::access::{RateLimits, Signatures, parse_rates};
 
 options! {
     /// Options of authentication, rate limits and quotas.

@@ -4,14 +4,14 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use gateway_scf::MetricsToken;
+use hosts::HostPattern;
 use model::AccountId;
+use tls::{Source, TlsSettings};
 
 use super::option::options;
 use super::parse::{Parsed, base_url, list, optional, or_host, parsed, refused, seconds, text};
 use super::raw::RawConfig;
-use crate::gateway::MetricsToken;
-use crate::hosts::HostPattern;
-use crate::tls::{Source, TlsSettings};
 
 options! {
     /// Options of the API.

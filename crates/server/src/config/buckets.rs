@@ -3,6 +3,8 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use gateway_cos::{BucketSettings, ExternalStorage};
+
 use super::option::options;
 use super::parse::{Parsed, base_url, host_name, items, number, optional, parsed, text};
 use super::raw::RawConfig;
@@ -34,25 +36,6 @@ options! {
         /// JSON file with access_key_id and secret_access_key of the external S3
         bucket_s3_credentials: PathBuf = "FILE", "" => |text| Ok(text.into());
     }
-}
-
-/// The validated settings.
-#[derive(Clone, Debug)]
-pub(crate) struct BucketSettings {
-    pub(crate) listen: SocketAddr,
-    pub(crate) tls_listen: Option<SocketAddr>,
-    pub(crate) domains: Vec<String>,
-    pub(crate) store_bytes: u64,
-    pub(crate) external_storage: Option<ExternalStorage>,
-}
-
-/// An S3 that holds the bytes of objects.
-#[derive(Clone, Debug)]
-pub(crate) struct ExternalStorage {
-    pub(crate) endpoint: String,
-    pub(crate) bucket: String,
-    pub(crate) region: String,
-    pub(crate) credentials: PathBuf,
 }
 
 impl BucketOptions {

@@ -1,8 +1,9 @@
 //! Builds: where dependencies come from. Builds never see the credentials of the index.
 
-use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
+
+use engine::index_proxy::PackageIndex;
 
 use super::option::options;
 use super::parse::{Parsed, number, one_of, optional, paths, refused, seconds};
@@ -40,25 +41,6 @@ options! {
 pub(crate) enum BuildNetwork {
     Functions,
     Host,
-}
-
-/// A package index that the operator configured.
-#[derive(Clone, PartialEq, Eq)]
-pub(crate) struct PackageIndex {
-    /// The URL without credentials and without a trailing `/`.
-    pub(crate) url: String,
-    /// A user name and a password.
-    pub(crate) credentials: Option<(String, String)>,
-}
-
-/// Omits the credentials.
-impl fmt::Debug for PackageIndex {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("PackageIndex")
-            .field("url", &self.url)
-            .field("credentials", &self.credentials.is_some())
-            .finish()
-    }
 }
 
 /// Shown instead of a value that may contain a password.

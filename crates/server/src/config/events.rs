@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use dispatch::cron::WeekdayZero;
 use dispatch::schedule::MissedRuns;
+use engine::runner::Endpoint;
 use jiff::tz::TimeZone;
 
 use super::option::options;
 use super::parse::{Parsed, days, list, milliseconds, number, one_of, refused, seconds};
-use crate::call_chains::RecursionDepth;
-use crate::queue::Endpoint;
+use model::RecursionDepth;
 
 options! {
     /// Options of asynchronous events and timers.

@@ -6,9 +6,9 @@ use std::path::Path;
 
 use model::{AccountId, BucketName};
 use serde::Deserialize;
+use triggers::{EventSource, EventSources};
 
 use super::raw::RawConfig;
-use crate::triggers::{EventSource, EventSources};
 
 /// A table of the file.
 #[derive(Deserialize)]

@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
+use traffic::TrustedProxy;
+
 use super::option::options;
 use super::parse::{list, number, seconds};
-use crate::traffic::TrustedProxy;
 
 options! {
     /// Options of traffic control.

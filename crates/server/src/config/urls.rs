@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
+use hosts::HostPattern;
+use ownership::DnsServer;
+use urls::UrlErrors;
+
 use super::option::options;
 use super::parse::{host_name, list, one_of, seconds, switch};
-use crate::hosts::HostPattern;
-use crate::ownership::DnsServer;
-use crate::urls::UrlErrors;
 
 options! {
     /// Options of function URLs and custom domains.

@@ -1,6 +1,7 @@
 //! Creating triggers from the command line.
 
 use clap::{Args, ValueEnum};
+use operator::{AccountRequest, DescribeAccount};
 use scf::action::{CreateTrigger, UpdateTrigger};
 use scf::types as t;
 use serde_json::{Value, json};
@@ -9,7 +10,6 @@ use super::super::Failure;
 use super::super::client::Client;
 use super::super::output::Output;
 use super::{all, one};
-use crate::operator::{AccountRequest, DescribeAccount};
 
 const TIMER: &str = "timer";
 const COS: &str = "cos";

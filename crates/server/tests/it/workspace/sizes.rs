@@ -11,10 +11,10 @@ const REASON: &str = "Long because";
 
 /// Files that are too long today, by the end of their path. The list only shrinks.
 const EXCEPTIONS: &[&str] = &[
-    "server/src/driver/mod.rs",
-    "server/src/telemetry/store.rs",
-    "server/src/traffic/ledger.rs",
-    "server/src/urls/mod.rs",
+    "engine/src/driver/mod.rs",
+    "telemetry/src/store.rs",
+    "traffic/src/ledger.rs",
+    "urls/src/lib.rs",
     "server/tests/it/actions.rs",
     "server/tests/it/builds.rs",
     "server/tests/it/runtime.rs",

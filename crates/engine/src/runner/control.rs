@@ -1,0 +1,127 @@
+//! Operations on single events: cancel, discard and replay.
+
+use dispatch::events::{Disposition, FunctionQueueId, QueueInput, QueuePosition};
+use events::{Completion, EventRow, EventState, QueueError, QueueKey};
+use model::StatusCode;
+use telemetry::EventStep;
+
+use super::Runner;
+
+/// The result of an operation on an event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ControlOutcome {
+    /// The operation was applied, or will be in a moment.
+    Applied,
+    /// The event had completed already.
+    TooLate,
+}
+
+impl Runner {
+    /// Cancels an event that waits or runs. With `gracefully`, a running function is asked to stop instead of killed.
+    pub async fn terminate(
+        &self,
+        row: &EventRow,
+        gracefully: bool,
+    ) -> Result<ControlOutcome, QueueError> {
+        if row.state != EventState::Waiting {
+            return Ok(ControlOutcome::TooLate);
+        }
+        let Some(queue) = self.hold(row) else {
+            let core = self.core();
+            let Some(attempt) = core.attempts.get(&row.seq).cloned() else {
+                return Ok(ControlOutcome::TooLate);
+            };
+            // `end` checks the flag under the same lock, so the cancellation is not missed.
+            attempt.abort();
+            drop(core);
+            attempt.stop(gracefully);
+            return Ok(ControlOutcome::Applied);
+        };
+        self.complete_held(queue, row, StatusCode::RequestCanceled, Completion::Aborted)
+            .await?;
+        self.shared.metrics.event(EventStep::Aborted);
+        Ok(ControlOutcome::Applied)
+    }
+
+    /// Discards a dead or undelivered event.
+    pub async fn discard(&self, row: &EventRow) -> Result<ControlOutcome, QueueError> {
+        let status = StatusCode::RequestCanceled;
+        match row.state {
+            EventState::Dead => {
+                let queue = &self.shared.queue;
+                queue
+                    .complete(row.seq, status, Completion::Delivered, None)
+                    .await?;
+                Ok(ControlOutcome::Applied)
+            }
+            EventState::Undelivered => match self.hold(row) {
+                Some(queue) => {
+                    self.complete_held(queue, row, status, Completion::Delivered)
+                        .await?;
+                    Ok(ControlOutcome::Applied)
+                }
+                None => Ok(ControlOutcome::TooLate),
+            },
+            _ => Ok(ControlOutcome::TooLate),
+        }
+    }
+
+    /// Replays an event that failed permanently.
+    pub async fn replay(&self, row: &EventRow) -> Result<ControlOutcome, QueueError> {
+        let queue = match row.state {
+            EventState::Dead => None,
+            EventState::Undelivered => match self.hold(row) {
+                Some(queue) => Some(queue),
+                None => return Ok(ControlOutcome::TooLate),
+            },
+            _ => return Ok(ControlOutcome::TooLate),
+        };
+        let replayed = self.shared.queue.replay(row.seq).await;
+        if let Some(queue) = queue {
+            self.release(queue, row.seq, replayed.is_ok());
+        }
+        replayed.map(|()| ControlOutcome::Applied)
+    }
+
+    /// Prevents an event from being started. Returns `None` if an attempt is in progress.
+    fn hold(&self, row: &EventRow) -> Option<FunctionQueueId> {
+        let mut core = self.core();
+        let queue = core.queue(&row.queue_key);
+        let order = QueuePosition {
+            due: row.due,
+            seq: row.seq,
+        };
+        core.function_queues.hold(queue, order).then_some(queue)
+    }
+
+    async fn complete_held(
+        &self,
+        queue: FunctionQueueId,
+        row: &EventRow,
+        status: StatusCode,
+        completion: Completion,
+    ) -> Result<(), QueueError> {
+        let done = self
+            .shared
+            .queue
+            .complete(row.seq, status, completion, None)
+            .await;
+        self.release(queue, row.seq, done.is_ok());
+        done
+    }
+
+    fn release(&self, queue: FunctionQueueId, seq: u64, gone: bool) {
+        let then = if gone {
+            Disposition::Removed
+        } else {
+            Disposition::NotStarted
+        };
+        self.step(QueueInput::Ended { queue, seq, then });
+        self.shared.ended.notify_waiters();
+    }
+
+    /// Returns whether an event of a function queue runs now.
+    pub fn runs(&self, row: &EventRow) -> bool {
+        matches!(row.queue_key, QueueKey::Function(_)) && self.is_running(row.seq)
+    }
+}

@@ -1,0 +1,235 @@
+//! Packages with code: embedded in a request, or an object in a bucket.
+
+use bucket::StoreError;
+use futures_util::StreamExt;
+use model::{BucketName, Sha256};
+use scf::types::Code as CodeFields;
+use scf::{Code, Error};
+use tokio::task::JoinError;
+use worker::{PackageError, PackageWriter};
+
+use super::error::{self, unsupported};
+use super::{Caller, Gateway};
+use crate::object_source::ObjectReadError;
+use scf::lenient_base64;
+
+/// The advice for packages that are too large for a request.
+pub(super) const LARGER_PACKAGE_HINT: &str = "; put a larger one into a bucket and name it by CosBucketName and CosObjectName, as virga deploy does";
+
+/// A package that was stored and unpacked.
+pub(super) struct StoredPackage {
+    pub(super) package: Sha256,
+    pub(super) size: u64,
+}
+
+/// The source of a package.
+enum PackageSource {
+    /// Base64 in the request.
+    Text(String),
+    /// An object in a bucket of the caller's account.
+    Object { bucket: BucketName, key: String },
+}
+
+/// Stores and unpacks the package that a request contains or references.
+pub(super) async fn store_package(
+    gateway: &Gateway,
+    caller: Caller<'_>,
+    fields: CodeFields,
+) -> Result<StoredPackage, Error> {
+    let package = match package_source(caller, &gateway.region, fields)? {
+        PackageSource::Text(text) => {
+            let (packages, limit) = (gateway.packages.clone(), gateway.limits.package_bytes);
+            let kept = tokio::task::spawn_blocking(move || {
+                let bytes = decode(text)?;
+                let size = bytes.len() as u64;
+                if size > limit {
+                    let message = format!(
+                        "ZipFile: the package has {size} bytes; up to {limit} are allowed in a request{LARGER_PACKAGE_HINT}"
+                    );
+                    return Err(Error::new(Code::InvalidZipFile, message));
+                }
+                packages
+                    .put(&bytes)
+                    .map_err(error::package)
+                    .map(|package| (package, size))
+            });
+            kept.await.map_err(|e| error::internal(&e))??
+        }
+        PackageSource::Object { bucket, key } => fetch(gateway, caller, &bucket, &key).await?,
+    };
+    let (package, size) = package;
+    let packages = gateway.packages.clone();
+    let unpacked = tokio::task::spawn_blocking(move || {
+        packages.unpack(&package).map_err(error::package)?;
+        Ok(StoredPackage { package, size })
+    });
+    unpacked.await.map_err(|e| error::internal(&e))?
+}
+
+/// Stores a package from a bucket. The limit is that of the unpacked size, since SCF limits only that.
+async fn fetch(
+    gateway: &Gateway,
+    caller: Caller<'_>,
+    bucket: &BucketName,
+    key: &str,
+) -> Result<(Sha256, u64), Error> {
+    // Like bodies, packages wait for memory in max-min fair order between accounts.
+    let turn = gateway.limits.package_bytes;
+    let _share = gateway.package_memory.acquire(caller.account, turn).await;
+    let limit = gateway.limits.unpacked_bytes;
+    let opened = gateway
+        .object_source
+        .open(caller.principal, bucket, key, limit);
+    let refused = |why: ObjectReadError| object_error(&why, bucket, key, limit);
+    let mut pieces = opened.await.map_err(refused)?.into_stream();
+    let packages = gateway.packages.clone();
+    let write = move |mut incoming: PackageWriter, piece: bytes::Bytes| {
+        tokio::task::spawn_blocking(move || incoming.write(&piece).map(|()| incoming))
+    };
+    let begun = tokio::task::spawn_blocking(move || packages.receive());
+    let mut incoming = flatten_join(begun.await)?;
+    while let Some(piece) = pieces.next().await {
+        let piece = piece.map_err(|e| refused(ObjectReadError::Other(e)))?;
+        if incoming.size() + piece.len() as u64 > limit {
+            return Err(refused(ObjectReadError::TooLarge(
+                incoming.size() + piece.len() as u64,
+            )));
+        }
+        incoming = flatten_join(write(incoming, piece).await)?;
+    }
+    let size = incoming.size();
+    let kept = tokio::task::spawn_blocking(move || incoming.keep());
+    Ok((flatten_join(kept.await)?, size))
+}
+
+/// Flattens the result of a blocking task on the package store.
+fn flatten_join<T>(joined: Result<Result<T, PackageError>, JoinError>) -> Result<T, Error> {
+    joined
+        .map_err(|e| error::internal(&e))?
+        .map_err(error::package)
+}
+
+fn package_source(
+    caller: Caller<'_>,
+    region: &str,
+    fields: CodeFields,
+) -> Result<PackageSource, Error> {
+    let given = |field: &Option<String>| field.as_deref().is_some_and(|text| !text.is_empty());
+    let in_bucket = given(&fields.cos_bucket_name) || given(&fields.cos_object_name);
+    let others = [
+        (
+            given(&fields.temp_cos_object_name),
+            "a package in a temporary bucket (TempCosObjectName)",
+        ),
+        (given(&fields.demo_id), "a template (DemoId)"),
+        (given(&fields.git_url), "a repository (GitUrl)"),
+        (
+            fields
+                .image_config
+                .as_ref()
+                .is_some_and(|config| !config.is_null()),
+            "an image (ImageConfig)",
+        ),
+    ];
+    let others: Vec<_> = others
+        .iter()
+        .filter(|(given, _)| *given)
+        .map(|(_, what)| *what)
+        .collect();
+    let zip_file = fields.zip_file.filter(|text| !text.is_empty());
+    let sources = others.len() + usize::from(in_bucket) + usize::from(zip_file.is_some());
+    if sources > 1 && (in_bucket || zip_file.is_some()) {
+        return Err(Error::new(
+            Code::InvalidCode,
+            "Code: exactly one source is allowed; send ZipFile, or CosBucketName and CosObjectName, and no other",
+        ));
+    }
+    match (zip_file, others.first()) {
+        (Some(text), _) => Ok(PackageSource::Text(text)),
+        (None, Some(what)) => Err(unsupported(&format!(
+            "Code: {what} is not available; send the package as ZipFile, or put it into a bucket"
+        ))),
+        (None, None) if in_bucket => object(
+            caller,
+            region,
+            fields.cos_bucket_name.as_deref().unwrap_or_default(),
+            fields.cos_object_name.as_deref().unwrap_or_default(),
+            fields.cos_bucket_region.as_deref().unwrap_or_default(),
+        ),
+        (None, None) => Err(Error::new(
+            Code::MissingCode,
+            "Code: ZipFile, a zip archive in base64, is missing, and so are CosBucketName and CosObjectName",
+        )),
+    }
+}
+
+/// Parses an object's name as SCF's clients write it: the bucket with or without the AppId, the key with or without a leading
+/// `/`.
+fn object(
+    caller: Caller<'_>,
+    own_region: &str,
+    bucket: &str,
+    key: &str,
+    region: &str,
+) -> Result<PackageSource, Error> {
+    let bucket = BucketName::of(caller.account, bucket)
+        .map_err(|e| Error::new(Code::InvalidCosBucketName, e.to_string()))?;
+    let key = key.strip_prefix('/').unwrap_or(key);
+    if key.is_empty() {
+        let message =
+            "CosObjectName: it is missing; the key of a zip archive in the bucket is expected";
+        return Err(Error::new(Code::InvalidCosObjectName, message));
+    }
+    if !region.is_empty() && region != own_region {
+        let shown: String = region.chars().take(60).collect();
+        let message = format!(
+            "CosBucketRegion: {shown:?} is not allowed; {own_region} is, where virga's buckets are"
+        );
+        return Err(Error::new(Code::InvalidCosBucketRegion, message));
+    }
+    let key = key.to_owned();
+    Ok(PackageSource::Object { bucket, key })
+}
+
+fn object_error(why: &ObjectReadError, bucket: &BucketName, key: &str, limit: u64) -> Error {
+    let shown: String = key.chars().take(200).collect();
+    let (code, field) = match why {
+        ObjectReadError::Off => (Code::UnsupportedOperation, "CosBucketName"),
+        ObjectReadError::NoBucket => (Code::CosNotFound, "CosBucketName"),
+        ObjectReadError::NoObject => (Code::CosObjectNotFound, "CosObjectName"),
+        ObjectReadError::Denied => (Code::UnauthorizedOperation, "CosObjectName"),
+        ObjectReadError::TooLarge(_) => (Code::InvalidZipFile, "CosObjectName"),
+        ObjectReadError::Other(StoreError::Archived(_)) => {
+            (Code::InvalidCosObjectName, "CosObjectName")
+        }
+        ObjectReadError::Other(_) => (Code::InternalError, "CosObjectName"),
+    };
+    let allowed = match why {
+        ObjectReadError::TooLarge(_) => {
+            format!("; a package in a bucket may have up to {limit} (unpacked_bytes)")
+        }
+        _ => String::new(),
+    };
+    Error::new(code, format!("{field}: {bucket}/{shown}: {why}{allowed}"))
+}
+
+fn decode(text: String) -> Result<Vec<u8>, Error> {
+    lenient_base64::decode(text).map_err(|e| {
+        Error::new(
+            Code::InvalidZipFileBase64,
+            format!("ZipFile: it is not base64: {e}"),
+        )
+    })
+}
+
+/// Parses `TRUE` or `FALSE`, case-insensitively.
+pub(super) fn flag(field: &str, given: Option<&str>) -> Result<bool, Error> {
+    match given.map(str::to_ascii_uppercase).as_deref() {
+        None | Some("" | "FALSE") => Ok(false),
+        Some("TRUE") => Ok(true),
+        Some(other) => {
+            let message = format!("{field}: {other:?} is not allowed; TRUE and FALSE are");
+            Err(Error::new(Code::InvalidParameterValue, message))
+        }
+    }
+}

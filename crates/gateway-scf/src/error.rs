@@ -1,0 +1,217 @@
+//! The mapping of internal errors to the API's codes.
+
+use engine::invoke::IngestError;
+use events::QueueError;
+use model::{Field, Invalid};
+use scf::{Code, Error};
+use telemetry::LogStoreError;
+use worker::PackageError;
+
+/// Maps a rejected value.
+pub(super) fn invalid(error: Invalid) -> Error {
+    let name = wire_name(error.field);
+    invalid_field(name, error)
+}
+
+/// Maps a rejected value of a field with another name than usual.
+pub(super) fn invalid_field(name: &str, error: Invalid) -> Error {
+    Error::new(code_of(name), refusal(name, &error))
+}
+
+/// Returns the message about a rejected value.
+pub(super) fn refusal(name: &str, error: &Invalid) -> String {
+    let Invalid { given, allowed, .. } = error;
+    format!("{name}: {given} is not allowed; {allowed}")
+}
+
+/// Returns SCF's name of a field.
+pub(super) fn wire_name(field: Field) -> &'static str {
+    match field {
+        Field::FunctionName => "FunctionName",
+        Field::Namespace => "Namespace",
+        Field::LayerName => "LayerName",
+        Field::Qualifier => "Qualifier",
+        Field::Version => "FunctionVersion",
+        Field::RequestId => "FunctionRequestId",
+        Field::Handler => "Handler",
+        Field::Runtime => "Runtime",
+        Field::Memory => "MemorySize",
+        Field::Timeout => "Timeout",
+        Field::InitTimeout => "InitTimeout",
+        Field::DeadLetter => "DeadLetterConfig",
+        Field::Retries => "RetryNum",
+        Field::EventAge => "MsgTTL",
+        Field::TriggerName => "TriggerName",
+        Field::TriggerKind => "Type",
+        Field::BucketName => "CosBucketName",
+        Field::ObjectEvent => "event",
+        Field::KeyPrefix => "Prefix",
+        Field::KeySuffix => "Suffix",
+        Field::ApiMethod => "requestConfig.method",
+        Field::ApiPath => "requestConfig.path",
+        Field::Stage => "release.environmentName",
+        Field::Domain => "Domain",
+        Field::Protocol => "Protocol",
+        Field::PathPattern => "PathMatch",
+        Field::RuleMethod => "Method",
+        Field::RuleExpression => "Expression",
+        Field::AccountName => "Name",
+        Field::SecretId => "SecretId",
+        Field::RoleName => "Role",
+        Field::Policy => "Policy",
+    }
+}
+
+/// Returns the error code for an invalid value of a field, by SCF's name.
+pub(super) fn code_of(field: &str) -> Code {
+    match field {
+        "FunctionName" => Code::InvalidFunctionName,
+        "Namespace" => Code::InvalidNamespace,
+        "LayerName" => Code::InvalidLayerName,
+        "Qualifier" => Code::InvalidQualifier,
+        "TriggerName" => Code::InvalidTriggerName,
+        "Type" => Code::InvalidType,
+        "FunctionRequestId" => Code::InvalidFunctionRequestId,
+        "Domain" => Code::InvalidDomain,
+        "Handler" => Code::InvalidHandler,
+        "Runtime" => Code::InvalidRuntime,
+        "MemorySize" => Code::InvalidMemorySize,
+        "Timeout" => Code::LimitExceededTimeout,
+        "DeadLetterConfig" => Code::InvalidDeadLetterConfig,
+        "MsgTTL" => Code::LimitExceededMsgTtl,
+        "RetryNum" => Code::LimitExceededRetryNum,
+        "InvokeRequestId" => Code::InvalidParameterValue,
+        "InitTimeout" => Code::LimitExceededInitTimeout,
+        _ => Code::InvalidParameterValue,
+    }
+}
+
+/// Returns an internal error; its details are for the operator.
+pub(super) fn internal(error: &dyn std::fmt::Display) -> Error {
+    Error::new(Code::InternalError, error.to_string())
+}
+
+/// Maps an error of a change to a function.
+pub(super) fn function(error: catalog::Error) -> Error {
+    let code = match &error {
+        catalog::Error::Conflict => Code::OperationConflict,
+        catalog::Error::Exists => Code::FunctionNameInUse,
+        catalog::Error::NoNamespace(_) => Code::NamespaceNotFound,
+        catalog::Error::Quota(_) => Code::LimitExceededFunction,
+        catalog::Error::Bytes { .. } => Code::LimitExceededQuota,
+        catalog::Error::NotEmpty(_) => Code::NamespaceInUse,
+        catalog::Error::InUse | catalog::Error::Closed => Code::FailedOperation,
+        catalog::Error::IdUsed { .. } => Code::OperationConflict,
+        catalog::Error::InvalidId { .. } => Code::InvalidParameterValue,
+        catalog::Error::Full(_) => Code::LimitExceededFunctionVersions,
+        catalog::Error::Store(_) | catalog::Error::Format { .. } => Code::InternalError,
+    };
+    let message = match &error {
+        catalog::Error::Exists => {
+            "FunctionName: a function of this name exists in the namespace".to_owned()
+        }
+        catalog::Error::Quota(limit) => {
+            format!("the namespace has its {limit} functions already; delete some first")
+        }
+        other => other.to_string(),
+    };
+    Error::new(code, message)
+}
+
+/// Maps an error of a change to a namespace.
+pub(super) fn namespace(error: catalog::Error) -> Error {
+    match &error {
+        catalog::Error::Exists => Error::new(
+            Code::NamespaceInUse,
+            "Namespace: it already exists; choose another name",
+        ),
+        catalog::Error::Quota(limit) => {
+            let message = format!(
+                "the account has its {limit} namespaces already, default included; delete one first"
+            );
+            Error::new(Code::LimitExceededNamespace, message)
+        }
+        _ => function(error),
+    }
+}
+
+/// Maps an error of a change to a custom domain.
+pub(super) fn domain(error: catalog::Error) -> Error {
+    match &error {
+        catalog::Error::Exists => Error::new(
+            Code::InUse,
+            "Domain: it is already in use; choose another name",
+        ),
+        catalog::Error::Quota(limit) => {
+            let message =
+                format!("the account has its {limit} custom domains already; delete one first");
+            Error::new(Code::LimitExceeded, message)
+        }
+        _ => function(error),
+    }
+}
+
+/// Maps an error of a change to an account, a key or a role.
+pub(super) fn access(error: catalog::Error) -> Error {
+    match &error {
+        catalog::Error::Quota(limit) => {
+            let message = format!("there are {limit} of them already; delete one first");
+            Error::new(Code::FailedOperation, message)
+        }
+        catalog::Error::Exists => Error::new(Code::OperationConflict, error.to_string()),
+        _ => function(error),
+    }
+}
+
+/// Maps an error of a change to a layer.
+pub(super) fn layer(error: catalog::Error) -> Error {
+    match &error {
+        catalog::Error::Quota(limit) => {
+            let message = format!("the account has its {limit} layers already; delete one first");
+            Error::new(Code::LimitExceededLayers, message)
+        }
+        catalog::Error::Full(_) => Error::new(Code::LimitExceededLayerVersions, error.to_string()),
+        _ => function(error),
+    }
+}
+
+pub(super) fn package(error: PackageError) -> Error {
+    match error {
+        PackageError::Refused(why) => Error::new(Code::InvalidZipFile, format!("ZipFile: {why}")),
+        other => internal(&other),
+    }
+}
+
+pub(super) fn logs(error: LogStoreError) -> Error {
+    internal(&error)
+}
+
+pub(super) fn ingest(error: IngestError) -> Error {
+    let code = match &error {
+        IngestError::NoFunction(_) => Code::FunctionNotFound,
+        IngestError::NoNamespace(_) => Code::NamespaceNotFound,
+        IngestError::NoQualifier { .. } => Code::QualifierNotFound,
+        IngestError::State { .. } => Code::FunctionStatusError,
+        IngestError::TooLarge { .. } => Code::RequestTooLarge,
+        IngestError::Open { .. } => Code::InvokeFunctionFailed,
+        IngestError::Web(_) => Code::UnsupportedOperation,
+        IngestError::Draining => Code::InternalError,
+        IngestError::Invalid(_) => Code::InvalidParameterValue,
+        IngestError::Queue(QueueError::Unavailable(_)) => Code::InternalError,
+        IngestError::Queue(_) => Code::RequestLimitExceeded,
+    };
+    match error {
+        IngestError::Invalid(error) => invalid(error),
+        other => Error::new(code, other.to_string()),
+    }
+}
+
+/// Maps an error of the event queue.
+pub(super) fn queue(error: QueueError) -> Error {
+    ingest(IngestError::Queue(error))
+}
+
+/// Returns the error for an unsupported feature.
+pub(super) fn unsupported(what: &str) -> Error {
+    Error::new(Code::UnsupportedOperation, what)
+}

@@ -1,0 +1,165 @@
+//! The actions on namespaces.
+
+use model::{Namespace, NamespaceRecord};
+use scf::action::{CreateNamespace, DeleteNamespace, ListNamespaces, UpdateNamespace};
+use scf::types as t;
+use scf::{Action, Code, Error};
+
+use super::error;
+use super::functions::{descending, description, page};
+use super::{Caller, Gateway, Serve};
+
+impl Serve for CreateNamespace {
+    async fn serve(
+        gateway: &Gateway,
+        caller: Caller<'_>,
+        request: t::CreateNamespaceRequest,
+    ) -> Result<t::Empty, Error> {
+        let now = clock::now_ms();
+        let record = NamespaceRecord {
+            name: Namespace::parse(&request.namespace).map_err(error::invalid)?,
+            description: description(request.description.as_deref(), &gateway.limits)?,
+            added: now,
+            modified: now,
+        };
+        let created = gateway
+            .catalog
+            .create_namespace(caller.account, &record, &gateway.limits)
+            .await;
+        created.map(|()| t::Empty {}).map_err(error::namespace)
+    }
+}
+
+impl Serve for UpdateNamespace {
+    async fn serve(
+        gateway: &Gateway,
+        caller: Caller<'_>,
+        request: t::UpdateNamespaceRequest,
+    ) -> Result<t::Empty, Error> {
+        let name = Namespace::parse(&request.namespace).map_err(error::invalid)?;
+        let now = clock::now_ms();
+        let added = gateway
+            .catalog
+            .namespace(caller.account, &name)
+            .map_or(now, |old| old.value.added);
+        let description = description(Some(&request.description), &gateway.limits)?;
+        let record = NamespaceRecord {
+            name,
+            description,
+            added,
+            modified: now,
+        };
+        let updated = gateway
+            .catalog
+            .update_namespace(caller.account, &record)
+            .await;
+        updated.map(|()| t::Empty {}).map_err(error::namespace)
+    }
+}
+
+impl Serve for DeleteNamespace {
+    async fn serve(
+        gateway: &Gateway,
+        caller: Caller<'_>,
+        request: t::DeleteNamespaceRequest,
+    ) -> Result<t::Empty, Error> {
+        let name = Namespace::parse(&request.namespace).map_err(error::invalid)?;
+        if name.is_default() {
+            return Err(Error::new(
+                Code::DefaultNamespace,
+                "Namespace: default always exists and cannot be deleted",
+            ));
+        }
+        let deleted = gateway
+            .catalog
+            .delete_namespace(caller.account, &name)
+            .await;
+        deleted.map(|()| t::Empty {}).map_err(error::namespace)
+    }
+}
+
+impl Serve for ListNamespaces {
+    async fn serve(
+        gateway: &Gateway,
+        caller: Caller<'_>,
+        request: t::ListNamespacesRequest,
+    ) -> Result<t::ListNamespacesResponse, Error> {
+        let (offset, limit) = page(request.offset, request.limit)?;
+        let mut records: Vec<NamespaceRecord> = gateway
+            .catalog
+            .namespaces(caller.account)
+            .iter()
+            .map(|stored| stored.value.clone())
+            .collect();
+        if records.iter().all(|record| !record.name.is_default()) {
+            let (added, modified) = (0, 0);
+            records.push(NamespaceRecord {
+                name: Namespace::default(),
+                description: String::new(),
+                added,
+                modified,
+            });
+        }
+        records.retain(|record| gateway.lists_namespace(caller, Self::NAME, record.name.as_str()));
+        for key in request.search_key.iter().flatten() {
+            records.retain(|record| match key.key.as_str() {
+                "Namespace" | "Name" => record.name.as_str().contains(&key.value),
+                "Description" => record.description.contains(&key.value),
+                _ => false,
+            });
+        }
+        sort(
+            &mut records,
+            request.orderby.as_deref(),
+            request.order.as_deref(),
+        )?;
+        let total_count = records.len() as i64;
+        let namespaces = records.iter().skip(offset).take(limit).map(show).collect();
+        Ok(t::ListNamespacesResponse {
+            namespaces,
+            total_count,
+        })
+    }
+}
+
+fn sort(
+    records: &mut [NamespaceRecord],
+    by: Option<&str>,
+    order: Option<&str>,
+) -> Result<(), Error> {
+    let name = |record: &NamespaceRecord| record.name.clone();
+    match by {
+        None | Some("" | "Namespace" | "Name") => records.sort_by_key(name),
+        Some("AddTime") => records.sort_by_key(|record| (record.added, name(record))),
+        Some("ModTime") => records.sort_by_key(|record| (record.modified, name(record))),
+        Some(other) => {
+            let message =
+                format!("Orderby: {other:?} is not allowed; Name, AddTime and ModTime are");
+            return Err(Error::new(Code::InvalidOrderBy, message));
+        }
+    }
+    // The default order is ascending for names and descending (newest first) for times.
+    let by_name = matches!(by, None | Some("" | "Namespace" | "Name"));
+    let unset = order.is_none_or(str::is_empty);
+    if descending(order)? && !(by_name && unset) {
+        records.reverse();
+    }
+    Ok(())
+}
+
+fn show(record: &NamespaceRecord) -> t::NamespaceInfo {
+    let time = |ms| {
+        if ms == 0 {
+            String::new()
+        } else {
+            clock::format(ms)
+        }
+    };
+    t::NamespaceInfo {
+        mod_time: time(record.modified),
+        add_time: time(record.added),
+        description: record.description.clone(),
+        name: record.name.to_string(),
+        r#type: "default".into(),
+    }
+}

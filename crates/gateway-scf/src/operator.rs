@@ -1,0 +1,133 @@
+//! The operator's API. Root keys manage the keys and roles of their account; only the operator manages accounts. Keys with a
+//! policy and functions have no access.
+
+mod accounts;
+mod events;
+mod keys;
+mod layers;
+pub(super) mod roles;
+
+use ::operator as wire;
+use model::AccountId;
+use scf::{Action, Call, Code, Error};
+
+use super::{Caller, Gateway, Serve};
+
+/// Passes the names of all operator actions to a macro.
+macro_rules! each_operation {
+    ($then:ident) => {
+        $then! {
+            AssumeRole,
+            BuildLayer,
+            CreateAccount,
+            CreateKey,
+            DeleteAccount,
+            DeleteKey,
+            DeleteRole,
+            DescribeAccount,
+            ListAccounts,
+            ListEvents,
+            ListKeys,
+            ListRoles,
+            ListRuntimes,
+            ListUsage,
+            PurgeEvents,
+            PutRole,
+            ReplayEvents,
+            ShowEvent,
+            UpdateKey,
+        }
+    };
+}
+
+/// Returns the requests of all operator actions.
+#[cfg(test)]
+pub(super) fn probed() -> Vec<super::probe::Probed> {
+    macro_rules! probed {
+        ($($action:ident,)*) => {
+            vec![$(super::probe::probe::<wire::$action>(),)*]
+        };
+    }
+    each_operation!(probed)
+}
+
+impl Serve for wire::ListRuntimes {
+    async fn serve(
+        gateway: &Gateway,
+        _: Caller<'_>,
+        _: scf::types::Empty,
+    ) -> Result<wire::Runtimes, Error> {
+        let all = gateway.worker.interpreters().all();
+        Ok(wire::Runtimes {
+            runtimes: all.map(|one| one.runtime.to_string()).collect(),
+        })
+    }
+}
+
+impl Gateway {
+    /// Dispatches an operator action.
+    pub(super) async fn serve_operation(
+        &self,
+        call: &Call<'_>,
+        caller: Caller<'_>,
+        shown: &str,
+    ) -> Result<(&'static str, Vec<u8>), (&'static str, Error)> {
+        if caller.principal.has_policy() || caller.from_function {
+            return Err(("", operator_denied()));
+        }
+        macro_rules! serve {
+            ($($action:ident,)*) => {
+                match call.action.as_ref() {
+                    $(<wire::$action as Action>::NAME => {
+                        let name = <wire::$action as Action>::NAME;
+                        let served = self.serve_operator::<wire::$action>(call, caller, shown).await;
+                        served.map(|bytes| (name, bytes)).map_err(|error| (name, error))
+                    })*
+                    other => {
+                        let there = [$(<wire::$action as Action>::NAME),*].join(", ");
+                        let shown: String = other.chars().take(60).collect();
+                        let message = format!("the action {shown:?} does not exist in version {}; there are {there}", wire::VERSION);
+                        Err(("", Error::new(Code::InvalidAction, message)))
+                    }
+                }
+            };
+        }
+        each_operation!(serve)
+    }
+
+    /// Returns the account that a request is about: the caller's own, or any for the operator.
+    fn target_account(&self, caller: Caller<'_>, given: Option<&str>) -> Result<AccountId, Error> {
+        let Some(given) = given.filter(|text| !text.is_empty()) else {
+            return Ok(caller.account);
+        };
+        let found = self.find_account(given).map(|account| account.id);
+        match found {
+            Some(id) if id == caller.account || caller.principal.is_operator() => Ok(id),
+            // Other callers must not learn whether the account exists.
+            _ => {
+                let shown: String = given.chars().take(60).collect();
+                let message = format!("Account: no account has the name or AppId {shown:?}");
+                Err(Error::new(Code::InvalidParameterValue, message))
+            }
+        }
+    }
+}
+
+/// Returns the error for callers without access to the operator's API.
+pub(super) fn operator_denied() -> Error {
+    let message = "only an account's root key may manage keys and roles, and not from inside a function; use a key without a policy";
+    Error::new(Code::UnauthorizedOperation, message)
+}
+
+fn require_operator(caller: Caller<'_>) -> Result<(), Error> {
+    if caller.principal.is_operator() {
+        return Ok(());
+    }
+    let message = "only the operator may manage accounts; use the key in credentials.json in the data directory";
+    Err(Error::new(Code::UnauthorizedOperation, message))
+}
+
+/// Validates an optional description.
+fn checked_description(gateway: &Gateway, text: Option<&str>) -> Result<String, Error> {
+    super::functions::description(text, &gateway.limits)
+}
