@@ -4,7 +4,7 @@
 //! A call costs one look-up and one signature; a key with a policy adds one policy evaluation.
 //!
 //! Owns who a caller is, what it may do and how often: keys, policies, tokens, nonces, rate limits, and the depth of call
-//! chains. Never knows how an action is carried out, nor how a request arrived.
+//! chains. Never knows how an action is carried out, nor anything of HTTP but heads, addresses, and whether others could read.
 #![forbid(unsafe_code)]
 
 mod call_chains;

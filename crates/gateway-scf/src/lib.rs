@@ -3,8 +3,8 @@
 //! Every API response has HTTP status 200 and the content type `application/json` exactly; the SDKs treat anything else as a
 //! network failure. Wire types do not leave this module.
 //!
-//! Owns the conversion between the wire and the platform, and the choice of error codes. Never knows sandboxes, stores'
-//! formats, or how buckets are served.
+//! Owns the conversion between the wire and the platform, and the choice of error codes. Never knows how a function
+//! is isolated, stores' formats, or how buckets are served.
 #![forbid(unsafe_code)]
 
 /// Passes the names of all SCF and tag service actions to a macro.
