@@ -52,11 +52,11 @@ class Server:
         }
         return dict(os.environ, **own)
 
-    def cli(self, *arguments, check=True):
+    def cli(self, *arguments, check=True, timeout=60):
         """Runs virga's command line where the server is; gives what it printed."""
         environment = dict(os.environ, VIRGA_DATA=self.data, VIRGA_ENDPOINT="http://" + self.address, XDG_STATE_HOME=self.data + ".state")
         done = subprocess.run(self.prefix + [os.environ["VIRGA"]] + list(arguments), env=environment, stdout=subprocess.PIPE,
-                              stderr=subprocess.PIPE, timeout=60)
+                              stderr=subprocess.PIPE, timeout=timeout)
         assert done.returncode == 0 or not check, (arguments, done.stdout, done.stderr)
         return done.stdout.decode()
 

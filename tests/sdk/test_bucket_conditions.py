@@ -174,6 +174,25 @@ def test_append_refuses_unsupported_headers_by_name(cos, headers):
     assert cos.get("log")[0] == b"1"
 
 
+def test_lists_say_which_checksums_objects_have(s3):
+    s3.on("put_object", Key="sha", Body=b"1", ChecksumAlgorithm="SHA256")
+    s3.on("put_object", Key="crc", Body=b"1", ChecksumAlgorithm="CRC32")
+    for listed in (s3.on("list_objects_v2")["Contents"], s3.on("list_objects")["Contents"], s3.on("list_object_versions")["Versions"]):
+        assert {one["Key"]: (one["ChecksumAlgorithm"], one["ChecksumType"]) for one in listed} == {
+            "sha": (["SHA256"], "FULL_OBJECT"), "crc": (["CRC32"], "FULL_OBJECT")}
+
+
+@pytest.mark.parametrize("grant", ["grant-read", "grant-full-control"])
+def test_empty_grants_are_none(cos, grant):
+    """COS's client for Node.js sends empty grants, unsigned, when it puts back the list that it got."""
+    cos.put("k", b"1")
+    host = "%s.cos.%s.myqcloud.com" % (cos.bucket, REGION)
+    signed = cos.client.get_auth(Method="PUT", Bucket=cos.bucket, Key="k", Params={"acl": ""}, Headers={"Host": host})
+    for given, status in (("", 200), ('id="1"', 403)):
+        headers = {"Host": host, "Authorization": signed, "x-cos-" + grant: given}
+        assert requests.put("http://%s/k?acl" % cos.server.buckets, headers=headers).status_code == status
+
+
 def test_append_ignores_headers_without_a_meaning(cos):
     cos.on("append_object", Key="log", Position=0, Data=b"1")
     cos.on("append_object", Key="log", Position=1, Data=b"2", Metadata={"x-cos-test": "1"})

@@ -1,6 +1,6 @@
-"""Writes results.tsv from the reports of the suites' own runners: record.py SUITE=REPORT …
+"""Writes the rows of suites in results.tsv anew, from the reports of their runners: record.py SUITE=REPORT …
 
-A report is the JSON of Jest or Mocha, or JUnit's XML. A row is the suite, the test's name, what came of it, and the first line of why.
+A report is the JSON of Jest or Mocha, JUnit's XML, or the JSON of run.py's demos. A row is the suite, the test's name, what came of it, and the first line of why.
 """
 
 import json
@@ -41,8 +41,15 @@ def of_junit(root):
         yield test.get("name"), outcome, short(failed.get("message") if failed is not None else "")
 
 
+def of_demos(report):
+    for name, outcome, why in report["rows"]:
+        yield name, outcome, short(why)
+
+
 def read(path):
     text = open(path).read()
+    if text.lstrip().startswith('{"rows"') or text.lstrip().startswith('{\n"rows"'):
+        return of_demos(json.loads(text))
     if text.lstrip().startswith("<"):
         return of_junit(xml.fromstring(text))
     # The report is surrounded by the tests' own output.
@@ -52,13 +59,16 @@ def read(path):
 
 
 def main(reports):
-    rows = []
+    file = os.path.join(HERE, "results.tsv")
+    renewed = {one.split("=", 1)[0] for one in reports}
+    with open(file) as kept:
+        rows = [row for row in (line.rstrip("\n").split("\t") for line in kept) if row[0] not in renewed]
     for one in reports:
         suite, path = one.split("=", 1)
-        rows += [(suite, " ".join(name.split()), outcome, why) for name, outcome, why in read(path)]
-    with open(os.path.join(HERE, "results.tsv"), "w") as file:
+        rows += [[suite, " ".join(name.split()), outcome, why] for name, outcome, why in read(path)]
+    with open(file, "w") as written:
         for row in sorted(rows):
-            file.write("\t".join(row).rstrip("\t") + "\n")
+            written.write("\t".join(row).rstrip("\t") + "\n")
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri};
 use s3s::{Body, S3ErrorCode};
 
-use super::signature::{self, TOKEN};
+use super::signature::{self, GRANT_PREFIX, TOKEN};
 use crate::error_response::ErrorResponse;
 use crate::host::Hosts;
 use crate::request_head::RequestHead;
@@ -164,6 +164,8 @@ fn value_in_s3(
             let replaced = text.to_ascii_lowercase().starts_with("replace");
             HeaderValue::from_static(if replaced { "REPLACE" } else { "COPY" })
         }
+        // It grants nobody anything.
+        _ if name.starts_with(GRANT_PREFIX) && value.is_empty() => return Ok(None),
         // Without the header, S3 inherits the bucket's ACL, too.
         "x-cos-acl" if text == "default" => return Ok(None),
         COPY_SOURCE => HeaderValue::try_from(copy_source(text, hosts))?,
@@ -234,6 +236,12 @@ mod tests {
                 Some(("x-amz-acl", "public-read")),
             ),
             ("x-cos-acl", "default", None),
+            ("x-cos-grant-read", "", None),
+            (
+                "x-cos-grant-read",
+                "id=1",
+                Some(("x-amz-grant-read", "id=1")),
+            ),
             ("x-cos-security-token", "t", None),
             (
                 "x-cos-metadata-directive",

@@ -7,7 +7,7 @@
 use std::borrow::Cow;
 
 use hmac::{Hmac, KeyInit, Mac};
-use http::{HeaderMap, Method};
+use http::{HeaderMap, HeaderValue, Method};
 use sha1::{Digest, Sha1};
 use subtle::ConstantTimeEq;
 use thiserror::Error;
@@ -17,6 +17,8 @@ use crate::percent;
 /// Header or query parameter with the session token of temporary credentials. Verified together with the key, so it need
 /// not be signed.
 pub(crate) const TOKEN: &str = "x-cos-security-token";
+/// Beginning of the headers that name grantees.
+pub(super) const GRANT_PREFIX: &str = "x-cos-grant-";
 
 /// Reason why a signature is rejected.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -95,6 +97,11 @@ const AHEAD: i64 = 900;
 /// Returns whether a query parameter belongs to the signature.
 pub(crate) fn is_parameter(name: &str) -> bool {
     PARAMETERS.contains(&name)
+}
+
+/// Returns whether a header names no grantees, and so has no effect. Clients send such headers and do not sign them.
+fn grants_nobody(name: &str, headers: &HeaderMap) -> bool {
+    name.starts_with(GRANT_PREFIX) && headers.get_all(name).iter().all(HeaderValue::is_empty)
 }
 
 impl Authorization {
@@ -192,7 +199,8 @@ impl Authorization {
             let obeyed = COVERED_PREFIXES
                 .iter()
                 .any(|prefix| name.starts_with(prefix))
-                && name != TOKEN;
+                && name != TOKEN
+                && !grants_nobody(name, signed.headers);
             let listed = lists(&self.headers, name);
             if obeyed && !listed {
                 unsigned.push(format!("header {name}"));

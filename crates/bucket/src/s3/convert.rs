@@ -248,6 +248,20 @@ pub(super) fn checksum_type(sums: &Checksums) -> Option<dto::ChecksumType> {
     (!sums.is_empty()).then(|| name.to_owned().into())
 }
 
+/// Returns the algorithms of an object's checksums, for lists.
+pub(super) fn checksum_algorithms(sums: &Checksums) -> Option<Vec<dto::ChecksumAlgorithm>> {
+    let rows = [
+        (&sums.crc32, ChecksumKind::Crc32),
+        (&sums.crc32c, ChecksumKind::Crc32c),
+        (&sums.crc64nvme, ChecksumKind::Crc64Nvme),
+        (&sums.sha1, ChecksumKind::Sha1),
+        (&sums.sha256, ChecksumKind::Sha256),
+    ];
+    let there = rows.iter().filter(|(sum, _)| sum.is_some());
+    let names = there.map(|(_, kind)| kind_name(*kind).to_owned().into());
+    (!sums.is_empty()).then(|| names.collect())
+}
+
 /// Sets the checksum fields of an output.
 macro_rules! put_sums {
     ($output:expr, $sums:expr) => {{

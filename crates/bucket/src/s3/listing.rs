@@ -8,7 +8,7 @@ use s3s::{S3Request, S3Response, S3Result, s3_error};
 
 use super::buckets::shown;
 use super::context::Context;
-use super::convert::{etag, kind_name, type_name, version};
+use super::convert::{checksum_algorithms, checksum_type, etag, kind_name, type_name, version};
 use super::dates::timestamp;
 use super::errors::to_s3_error;
 use super::handler::S3Handler;
@@ -149,6 +149,8 @@ impl S3Handler {
         let (markers, versions): (Vec<_>, Vec<_>) =
             page.items.into_iter().partition(|item| item.marker);
         let versions = versions.into_iter().map(|item| ObjectVersion {
+            checksum_algorithm: checksum_algorithms(&item.object.sums),
+            checksum_type: checksum_type(&item.object.sums),
             e_tag: etag(&item.object),
             is_latest: Some(item.latest),
             key: Some(url.text(item.key.as_str().to_owned())),
@@ -248,6 +250,8 @@ impl S3Handler {
 
 fn object(item: ListedObject, url: &Encode, owner: Option<Owner>) -> Object {
     Object {
+        checksum_algorithm: checksum_algorithms(&item.object.sums),
+        checksum_type: checksum_type(&item.object.sums),
         e_tag: etag(&item.object),
         key: Some(url.text(item.key.as_str().to_owned())),
         last_modified: Some(timestamp(item.object.modified_ms)),

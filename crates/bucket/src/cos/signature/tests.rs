@@ -185,8 +185,17 @@ fn signed_and_sent(
 #[expect(clippy::too_many_lines, reason = "a table of cases")]
 fn unsigned_headers_and_parameters_are_rejected() {
     type Pairs<'a> = &'a [(&'a str, &'a str)];
-    let rows: [(&str, &str, Pairs<'_>, Pairs<'_>, &str); 16] = [
+    let rows: [(&str, &str, Pairs<'_>, Pairs<'_>, &str); 19] = [
         ("host", "", &[], &[], ""),
+        ("host", "", &[("x-cos-grant-read", "")], &[], ""),
+        (
+            "host",
+            "",
+            &[("x-cos-grant-read", ""), ("x-cos-grant-read", "id=1")],
+            &[],
+            "x-cos-grant-read",
+        ),
+        ("host", "", &[("x-cos-acl", "")], &[], "header x-cos-acl"),
         ("", "", &[], &[], "header host"),
         (
             "host",
