@@ -21,7 +21,7 @@ help:
 	@echo "make vm     run the sandbox's tests in a virtual machine, under control groups of version 2"
 	@echo "make durability  kill virga a hundred times while it accepts events, and count the lost ones"
 	@echo "make bench  measure virga beside its peers"
-	@echo "make fuzz   feed strange bytes to what reads requests (needs a nightly toolchain)"
+	@echo "make fuzz   feed many strange bytes to the parsers (needs a nightly toolchain)"
 
 run:
 	@scripts/setup build
@@ -74,9 +74,12 @@ bench:
 	$(ROOT) $(TOOLS)/peers/bin/python bench/run.py --virga $(TARGET)/release/virga --baseline $(TARGET)/release/examples/baseline \
 	  --venv $(TOOLS)/peers --out bench/out/results.json
 
+# The fuzz tests of `make test`, with more executions; then libFuzzer.
 fuzz:
 	@scripts/setup build fuzz $(TOOLS)
-	PATH="$(TOOLS)/bin:$$PATH" cargo +nightly fuzz run request -- -max_total_time=$(or $(FUZZ_SECONDS),60)
+	FUZZ_EXECUTIONS=$(or $(FUZZ_EXECUTIONS),200000) cargo test --locked --workspace fuzzed_
+	@mkdir -p fuzz/corpus/request
+	PATH="$(TOOLS)/bin:$$PATH" cargo +nightly fuzz run request fuzz/corpus/request fuzz/seeds/request -- -max_total_time=$(or $(FUZZ_SECONDS),60)
 
 clean:
 	rm -rf target .tools .virga bench/out fuzz/target

@@ -551,4 +551,27 @@ mod tests {
             refused.message
         );
     }
+
+    #[test]
+    fn fuzzed_forms_are_read_or_refused() {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .build()
+            .expect("a runtime");
+        fuzzer::run("form", 5000, |input| {
+            let pieces = input.chunks(64).map(<[u8]>::to_vec).collect();
+            match runtime.block_on(read(pieces)) {
+                Ok((fields, length)) => {
+                    assert!(length <= input.len());
+                    let all: usize = fields
+                        .iter()
+                        .map(|(name, value)| name.len() + value.len())
+                        .sum();
+                    // An invalid UTF-8 byte is replaced by three bytes.
+                    assert!(all <= 3 * input.len());
+                    format!("{} fields", fields.len())
+                }
+                Err(refused) => fuzzer::shape(&refused.message),
+            }
+        });
+    }
 }

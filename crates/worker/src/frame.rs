@@ -211,4 +211,43 @@ mod tests {
         own.write(&frame).await.expect("written");
         assert_eq!(reader.join().expect("read").expect("all"), frame);
     }
+
+    #[test]
+    fn fuzzed_frames_are_read_within_their_limit_or_refused() {
+        const LIMIT: usize = 1000;
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .expect("a runtime");
+        fuzzer::run("frame", 5000, |input| {
+            // What a pipe holds without a reader.
+            let input = &input[..input.len().min(16 << 10)];
+            runtime.block_on(async {
+                let (_requests, mut guest, mut own) = pipes();
+                guest.write_all(input).expect("written");
+                drop(guest);
+                let mut found = Vec::new();
+                let mut total = 0;
+                for kind in [Kind::Ready, Kind::Answer].into_iter().cycle() {
+                    match own.read(kind, LIMIT).await {
+                        Ok(GuestFrame::Answer { status, body }) => {
+                            assert!(body.len() <= LIMIT);
+                            total += HEAD + body.len();
+                            assert!(total <= input.len());
+                            found.push((status / 100).to_string());
+                        }
+                        Ok(GuestFrame::TooLarge) => {
+                            found.push("too large".to_owned());
+                            break;
+                        }
+                        Err(refused) => {
+                            found.push(refused.kind().to_string());
+                            break;
+                        }
+                    }
+                }
+                found
+            })
+        });
+    }
 }

@@ -98,4 +98,29 @@ mod tests {
             assert_eq!(of(wrong), None, "{wrong}");
         }
     }
+
+    fn is_read<T: for<'x> Deserialize<'x>>(input: &[u8]) -> bool {
+        T::deserialize(&mut Deserializer::new(input)).is_ok()
+    }
+
+    #[test]
+    fn fuzzed_documents_are_read_or_refused() {
+        fuzzer::run("xml", 10_000, |input| {
+            let text = String::from_utf8_lossy(input);
+            let tags = read(&text).map(|tags| tags.len());
+            let answer = crate::cos::response::document(&text);
+            assert!(answer.len() <= text.len() + 100, "{text}");
+            let kinds = [
+                is_read::<dto::AccessControlPolicy>(input),
+                is_read::<dto::CORSConfiguration>(input),
+                is_read::<dto::CompletedMultipartUpload>(input),
+                is_read::<dto::CreateBucketConfiguration>(input),
+                is_read::<dto::Delete>(input),
+                is_read::<dto::RestoreRequest>(input),
+                is_read::<dto::Tagging>(input),
+                is_read::<dto::VersioningConfiguration>(input),
+            ];
+            (kinds, tags)
+        });
+    }
 }

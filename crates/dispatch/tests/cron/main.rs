@@ -525,3 +525,31 @@ fn arbitrary_input_parses_or_fails_and_next_run_terminates() {
     }
     assert!(read > 1000, "{read} were read");
 }
+
+#[test]
+fn fuzzed_expressions_are_due_after_the_given_time_or_refused() {
+    let zones = ["UTC", "Asia/Shanghai", "America/New_York", "Pacific/Apia"]
+        .map(|name| TimeZone::get(name).expect("a zone"));
+    fuzzer::run("cron", 3000, |input| {
+        let text = String::from_utf8_lossy(input);
+        [WeekdayZero::Sunday, WeekdayZero::Monday].map(|zero| match Cron::parse(&text, zero) {
+            Err(refused) => fuzzer::shape(&refused.to_string()),
+            Ok(cron) => {
+                for zone in &zones {
+                    for after in [0, 1_700_000_000, 1_709_164_799, 4_102_444_700] {
+                        let Some(due) = cron.next_after(after, zone) else {
+                            continue;
+                        };
+                        assert!(due > after, "{text}: {due} after {after}");
+                        assert_eq!(cron.next_after(due - 1, zone), Some(due), "{text}");
+                        assert_eq!(cron.last_within(after, due, zone), Some(due), "{text}");
+                    }
+                }
+                format!(
+                    "due {:?}",
+                    cron.next_after(0, &zones[0]).map(|due| due % 86_400 / 3600)
+                )
+            }
+        })
+    });
+}

@@ -256,3 +256,50 @@ fn wildcard_matches_any_text_in_bounded_time() {
     }
     assert!(!wildcard_match(&"*a".repeat(500), &"a".repeat(499)));
 }
+
+#[test]
+fn fuzzed_policies_are_evaluated_consistently_or_refused() {
+    let resource = |service, path| Resource {
+        service,
+        region: "ap-guangzhou",
+        uin: "100000000001",
+        app_id: 1_250_000_000,
+        path,
+    };
+    let asked = [
+        (
+            "scf",
+            ["Invoke"],
+            resource("scf", "namespace/default/function/hello"),
+        ),
+        ("scf", ["DeleteFunction"], resource("scf", "*")),
+        (
+            "cos",
+            ["GetObject"],
+            resource("cos", "photos-1250000000/in/a.jpg"),
+        ),
+        (
+            "tag",
+            ["AddResourceTag"],
+            resource("scf", "namespace/default/function/hello"),
+        ),
+    ];
+    fuzzer::run("policy", 20_000, |input| {
+        let text = String::from_utf8_lossy(input);
+        let policy = match Policy::parse(&text) {
+            Ok(policy) => policy,
+            Err(refused) => return fuzzer::shape(&refused.to_string()),
+        };
+        let stored = serde_json::to_string(&policy).expect("JSON");
+        let read: Policy = serde_json::from_str(&stored).expect("the same document");
+        assert_eq!(read, policy);
+        let decisions = asked.map(|(service, names, resource)| {
+            let decision = policy.decide(service, &names, &resource);
+            if decision == Decision::Allowed {
+                assert!(policy.allows_any_action(&[service], &resource), "{text}");
+            }
+            decision
+        });
+        format!("{decisions:?} {}", policy.statements().count())
+    });
+}

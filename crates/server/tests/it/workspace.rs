@@ -153,6 +153,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "worker",
         ],
     ),
+    ("fuzzer", &["seeded"]),
     ("seeded", &[]),
     ("testkit", &["scf", "seeded"]),
 ];

@@ -586,4 +586,42 @@ mod tests {
                 .contains("\"data\" is damaged")
         );
     }
+
+    #[test]
+    fn fuzzed_archives_stay_within_their_directory_and_limits_or_are_refused() {
+        let limits = Limits {
+            unpacked_bytes: 64 << 10,
+            unpacked_entries: 50,
+            ..Limits::default()
+        };
+        fuzzer::run("zip", 2000, |input| {
+            let outer = tempfile::tempdir().expect("a directory");
+            let into = outer.path().join("in");
+            fs::create_dir(&into).expect("a directory");
+            let unpacked = unpack(Cursor::new(input), &into, &limits);
+            let beside = fs::read_dir(outer.path()).expect("a directory").count();
+            assert_eq!(beside, 1, "something was written outside");
+            let (mut bytes, mut entries, mut open) = (0, 0, vec![into]);
+            while let Some(directory) = open.pop() {
+                for entry in fs::read_dir(directory).expect("a directory") {
+                    let path = entry.expect("an entry").path();
+                    let metadata = fs::symlink_metadata(&path).expect("metadata");
+                    entries += 1;
+                    bytes += if metadata.is_file() {
+                        metadata.len()
+                    } else {
+                        0
+                    };
+                    if metadata.is_dir() {
+                        open.push(path);
+                    }
+                }
+            }
+            assert!(bytes <= limits.unpacked_bytes && entries <= limits.unpacked_entries);
+            match unpacked {
+                Ok(()) => format!("{entries} entries"),
+                Err(refused) => fuzzer::shape(&refused.to_string()),
+            }
+        });
+    }
 }
