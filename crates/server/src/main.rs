@@ -3,8 +3,8 @@
 
 mod app;
 mod claims;
-mod cli;
 mod cloud;
+mod commands;
 mod config;
 mod doctor;
 mod network;
@@ -30,7 +30,7 @@ fn main() -> ExitCode {
             Ok(()) => ExitCode::SUCCESS,
             Err(e) => failed(&e),
         },
-        _ => cli::run(),
+        _ => cli::run(&commands::host()),
     }
 }
 

@@ -126,12 +126,14 @@ const ARROWS: &[(&str, &[&str])] = &[
             "worker",
         ],
     ),
+    ("cli", &["clock", "model", "operator", "scf"]),
     (
         "server",
         &[
             "access",
             "bucket",
             "catalog",
+            "cli",
             "clock",
             "dispatch",
             "engine",

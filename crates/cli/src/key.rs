@@ -71,7 +71,6 @@ enum KeyCommand {
     },
 }
 
-#[expect(clippy::too_many_lines, reason = "one arm for each command")]
 pub(super) fn run(client: &Client, args: &KeyArgs, output: &Output) -> Result<(), Failure> {
     let account = args.account.clone();
     let update = |id: &str, change: UpdateKeyRequest, words: &str| {
@@ -102,36 +101,7 @@ pub(super) fn run(client: &Client, args: &KeyArgs, output: &Output) -> Result<()
             }
             Ok(())
         }
-        KeyCommand::List => {
-            let keys = client.call::<ListKeys>(&AccountRequest { account })?.keys;
-            let row = |key: &KeyInfo| {
-                let may = if key.policy.is_some() {
-                    "a policy"
-                } else {
-                    "everything"
-                };
-                let signs = if key.sign_action { "action" } else { "body" };
-                let words = [
-                    &key.secret_id,
-                    &key.status,
-                    may,
-                    signs,
-                    &key.added,
-                    &key.description,
-                ];
-                words.map(str::to_owned).to_vec()
-            };
-            let headings = [
-                "SECRET ID",
-                "STATUS",
-                "MAY DO",
-                "MUST SIGN",
-                "ADDED",
-                "DESCRIPTION",
-            ];
-            output.table(&headings, keys.iter().map(row).collect(), &keys);
-            Ok(())
-        }
+        KeyCommand::List => list(client, account, output),
         KeyCommand::Disable { id } => {
             let change = UpdateKeyRequest {
                 disabled: Some(true),
@@ -169,6 +139,37 @@ pub(super) fn run(client: &Client, args: &KeyArgs, output: &Output) -> Result<()
             Ok(())
         }
     }
+}
+
+fn list(client: &Client, account: Option<String>, output: &Output) -> Result<(), Failure> {
+    let keys = client.call::<ListKeys>(&AccountRequest { account })?.keys;
+    let row = |key: &KeyInfo| {
+        let may = if key.policy.is_some() {
+            "a policy"
+        } else {
+            "everything"
+        };
+        let signs = if key.sign_action { "action" } else { "body" };
+        let words = [
+            &key.secret_id,
+            &key.status,
+            may,
+            signs,
+            &key.added,
+            &key.description,
+        ];
+        words.map(str::to_owned).to_vec()
+    };
+    let headings = [
+        "SECRET ID",
+        "STATUS",
+        "MAY DO",
+        "MUST SIGN",
+        "ADDED",
+        "DESCRIPTION",
+    ];
+    output.table(&headings, keys.iter().map(row).collect(), &keys);
+    Ok(())
 }
 
 /// Prints a new key as text.

@@ -1,6 +1,6 @@
 //! Upload of packages through a bucket, because they are too large for a request.
 
-use hyper::{Method, StatusCode};
+use ureq::http::{Method, StatusCode};
 
 use super::Failure;
 use super::client::{Client, ClientError};

@@ -11,7 +11,7 @@ use serde::de::DeserializeOwned;
 use thiserror::Error;
 
 use super::CommonArgs;
-use super::tls::{self, RootsError};
+use super::roots::{self, RootsError};
 
 /// Longer than the maximum timeout of a function.
 const TIMEOUT: Duration = Duration::from_secs(1000);
@@ -104,7 +104,7 @@ impl Client {
             .timeout_global(Some(TIMEOUT))
             .http_status_as_error(false);
         let config = if endpoint.starts_with("https://") {
-            config.tls_config(tls::config(common.ca.as_deref())?)
+            config.tls_config(roots::config(common.ca.as_deref())?)
         } else {
             config
         };

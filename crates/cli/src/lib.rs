@@ -1,7 +1,11 @@
-//! The command line: starts the server, or calls the public API as a client.
+//! The command line: a client of the public API, and of the operator's.
+//!
+//! Owns the client commands, their output, and which files a deployment packs. Never knows how a call is carried out: it knows
+//! the wire (`scf`, `operator`) and no crate of the server. The binary gives it the commands that need the host ([`HostCommand`]).
 //!
 //! Exit codes: 0 success, 1 the function failed, 2 invalid command line, 3 the server is unreachable or returned an error,
 //! 4 authentication or authorization failed.
+#![forbid(unsafe_code)]
 
 mod account;
 mod api;
@@ -19,8 +23,8 @@ mod new;
 mod output;
 mod pack;
 mod role;
+mod roots;
 mod s3;
-mod tls;
 mod trigger;
 mod upload;
 mod usage;
@@ -29,13 +33,11 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches, Subcommand};
+use clap::{Arg, ArgMatches, Args, Command, FromArgMatches, Subcommand};
 use clap_complete::Shell;
-use sandbox::Isolation;
 
 use self::client::{Client, ClientError};
-use self::output::Output;
-use crate::{app, config, doctor};
+pub use self::output::Output;
 
 /// The error of a command.
 #[derive(Debug, thiserror::Error)]
@@ -76,13 +78,7 @@ struct CommonArgs {
     #[arg(long, value_name = "FILE", env = "VIRGA_CA", global = true)]
     ca: Option<PathBuf>,
     /// The server's data directory, from which credentials are read unless VIRGA_SECRET_ID and VIRGA_SECRET_KEY are set
-    #[arg(
-        long,
-        env = "VIRGA_DATA",
-        default_value_os_t = config::default_data(),
-        global = true,
-        hide_env_values = true
-    )]
+    #[arg(long, env = "VIRGA_DATA", global = true, hide_env_values = true)]
     data: PathBuf,
     /// Namespace of the function
     #[arg(long, short, default_value = "default", global = true)]
@@ -132,25 +128,29 @@ enum CliCommand {
     Role(role::RoleArgs),
 }
 
-fn command() -> Command {
-    let up = Command::new("up")
-        .about("Start the server")
-        .long_about(
-            "Start the server. Each option is also an environment variable and a key of the --config file.",
-        )
-        .args(config::args());
-    let json = Arg::new("json")
-        .long("json")
-        .action(ArgAction::SetTrue)
-        .help("Print JSON, also on a terminal");
-    let text = Arg::new("text")
-        .long("text")
-        .action(ArgAction::SetTrue)
-        .conflicts_with("json")
-        .help("Print text, also in a pipe");
-    let doctor = Command::new("doctor")
-        .about("Check whether this host can isolate functions, and say how to fix failed checks")
-        .args([json, text]);
+/// What the command line knows of the host that the binary runs on.
+#[derive(Clone, Debug)]
+pub struct Host {
+    /// The default data directory.
+    pub data: PathBuf,
+    /// The file of the local authority's certificate, below a data directory.
+    pub authority: PathBuf,
+    /// Commands before those of the client, in the order of the help.
+    pub first: Vec<HostCommand>,
+    /// Commands after them.
+    pub last: Vec<HostCommand>,
+}
+
+/// A command that runs on the host itself.
+#[derive(Clone, Debug)]
+pub struct HostCommand {
+    /// Its name, help and options.
+    pub definition: Command,
+    /// Runs it.
+    pub run: fn(&ArgMatches) -> ExitCode,
+}
+
+fn command(host: &Host) -> Command {
     let shell = Arg::new("shell")
         .required(true)
         .value_parser(clap::value_parser!(Shell))
@@ -158,74 +158,66 @@ fn command() -> Command {
     let completions = Command::new("completions")
         .about("Print completions for a shell")
         .arg(shell);
-    let reference = Command::new("reference")
-        .hide(true)
-        .about("Print the reference of all options");
-    // All client commands have the common options; `up` has its own.
+    // All client commands have the common options; those of the host have their own.
+    let data = host.data.clone().into_os_string();
+    let common = |task: Command| {
+        let task = CommonArgs::augment_args(task);
+        task.mut_arg("data", |arg| {
+            arg.required(false).default_value(data.clone())
+        })
+    };
     let tasks = CliCommand::augment_subcommands(Command::new("tasks"));
-    let tasks = tasks
-        .get_subcommands()
-        .cloned()
-        .map(CommonArgs::augment_args);
+    let tasks = tasks.get_subcommands().cloned().map(common);
+    let definition = |command: &HostCommand| command.definition.clone();
     Command::new("virga")
         .version(env!("CARGO_PKG_VERSION"))
         .about("Serverless cloud functions on your own machines")
         .subcommand_required(true)
         .arg_required_else_help(true)
-        .subcommand(up)
+        .subcommands(host.first.iter().map(definition))
         .subcommands(tasks)
-        .subcommands([doctor, completions, reference])
+        .subcommands(host.last.iter().map(definition))
+        .subcommand(completions)
 }
 
 /// Parses the command line and runs the command.
-pub(crate) fn run() -> ExitCode {
-    let matches = command().get_matches();
-    match matches.subcommand() {
-        Some(("up", matches)) => up(matches),
-        Some(("doctor", matches)) => run_doctor(&output_of(matches)),
-        Some(("completions", matches)) => {
-            if let Some(shell) = matches.get_one::<Shell>("shell") {
-                let mut script = Vec::new();
-                clap_complete::generate(*shell, &mut command(), "virga", &mut script);
-                return print(&script);
+pub fn run(host: &Host) -> ExitCode {
+    let matches = command(host).get_matches();
+    let Some((name, mut task)) = matches.subcommand() else {
+        return ExitCode::from(2);
+    };
+    let mut commands = host.first.iter().chain(&host.last);
+    if let Some(command) = commands.find(|command| command.definition.get_name() == name) {
+        return (command.run)(task);
+    }
+    if let Ok(Some(shell)) = task.try_get_one::<Shell>("shell") {
+        let mut script = Vec::new();
+        let mut command = command(host);
+        clap_complete::generate(*shell, &mut command, "virga", &mut script);
+        return print(&script);
+    }
+    // Common options may follow the innermost subcommand.
+    while let Some((_, inner)) = task.subcommand() {
+        task = inner;
+    }
+    let output = Output::of(task);
+    match run_command(host, &matches, task, &output) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            if !matches!(failure, Failure::Function) {
+                output.failure(&failure);
             }
-            ExitCode::SUCCESS
+            ExitCode::from(failure.code())
         }
-        Some(("reference", _)) => {
-            let page = format!("{}\n{}", config::reference(), config::limits_reference());
-            print(page.as_bytes())
-        }
-        Some((_, task)) => {
-            // Common options may follow the innermost subcommand.
-            let mut task = task;
-            while let Some((_, inner)) = task.subcommand() {
-                task = inner;
-            }
-            let output = output_of(task);
-            match run_command(&matches, task, &output) {
-                Ok(()) => ExitCode::SUCCESS,
-                Err(failure) => {
-                    if !matches!(failure, Failure::Function) {
-                        output.failure(&failure);
-                    }
-                    ExitCode::from(failure.code())
-                }
-            }
-        }
-        None => ExitCode::from(2),
     }
 }
 
-/// Returns the output format from the flags `--json` and `--text`.
-fn output_of(matches: &ArgMatches) -> Output {
-    if matches.get_flag("text") {
-        Output::text_only()
-    } else {
-        Output::new(matches.get_flag("json"))
-    }
-}
-
-fn run_command(matches: &ArgMatches, task: &ArgMatches, output: &Output) -> Result<(), Failure> {
+fn run_command(
+    host: &Host,
+    matches: &ArgMatches,
+    task: &ArgMatches,
+    output: &Output,
+) -> Result<(), Failure> {
     let wrong = |e: clap::Error| Failure::Usage(e.to_string());
     let common = CommonArgs::from_arg_matches(task).map_err(wrong)?;
     let task = CliCommand::from_arg_matches(matches).map_err(wrong)?;
@@ -233,7 +225,7 @@ fn run_command(matches: &ArgMatches, task: &ArgMatches, output: &Output) -> Resu
         return new::run(&args, output);
     }
     if let CliCommand::Ca = task {
-        return ca::run(&common.data, output);
+        return ca::run(&common.data.join(&host.authority), output);
     }
     let client = Client::new(&common)?;
     match task {
@@ -255,79 +247,8 @@ fn run_command(matches: &ArgMatches, task: &ArgMatches, output: &Output) -> Resu
     }
 }
 
-#[expect(clippy::print_stderr, reason = "a command line talks to people")]
-fn up(matches: &ArgMatches) -> ExitCode {
-    let config = match config::resolve(matches) {
-        Ok(config) => config,
-        Err(problems) => {
-            eprintln!(
-                "virga: the configuration has {} problem(s):",
-                problems.len()
-            );
-            for problem in problems {
-                eprintln!("  {problem}");
-            }
-            return ExitCode::from(2);
-        }
-    };
-    // Resolve the path before a mount namespace changes it.
-    let binary = match std::env::current_exe() {
-        Ok(binary) => binary,
-        Err(e) => {
-            eprintln!("virga: failed to find its own binary: {e}");
-            return ExitCode::from(3);
-        }
-    };
-    // A user namespace can only be entered by a single-threaded process.
-    let privileges = match config.sandbox.isolation {
-        Isolation::Full => sandbox::user::enter(),
-        Isolation::Process => Ok(sandbox::user::stay()),
-    };
-    // All later threads and processes inherit this. Without it, busy neighbours add more latency.
-    let _ = sandbox::short_turns();
-    let runtime = match tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-    {
-        Ok(runtime) => runtime,
-        Err(e) => {
-            eprintln!("virga: failed to start the async runtime: {e}");
-            return ExitCode::from(3);
-        }
-    };
-    let outcome = runtime.block_on(app::up(config, binary, privileges));
-    // Only helpers that wait for events which no longer occur are left.
-    runtime.shutdown_timeout(std::time::Duration::from_millis(200));
-    match outcome {
-        Ok(_) => ExitCode::SUCCESS,
-        Err(e) => {
-            eprintln!("virga: {e}");
-            ExitCode::from(3)
-        }
-    }
-}
-
-fn run_doctor(output: &Output) -> ExitCode {
-    let checks = doctor::run_checks(&sandbox::user::enter());
-    let healthy = checks.iter().all(|finding| finding.ok);
-    let rows = checks.iter().map(|finding| {
-        let mark = if finding.ok { "ok" } else { "MISSING" };
-        vec![
-            finding.name.clone(),
-            mark.to_owned(),
-            finding.detail.clone(),
-        ]
-    });
-    output.table(&["CHECK", "STATE", "DETAIL"], rows.collect(), &checks);
-    if healthy {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::from(1)
-    }
-}
-
 /// Prints a page. A closed pipe, as with `head`, is not an error.
-fn print(page: &[u8]) -> ExitCode {
+pub fn print(page: &[u8]) -> ExitCode {
     let mut out = std::io::stdout();
     match out.write_all(page).and_then(|()| out.flush()) {
         Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => ExitCode::from(3),
@@ -339,15 +260,24 @@ fn print(page: &[u8]) -> ExitCode {
 mod tests {
     use super::*;
 
+    fn host() -> Host {
+        Host {
+            data: "/data".into(),
+            authority: "ca".into(),
+            first: Vec::new(),
+            last: Vec::new(),
+        }
+    }
+
     #[test]
     fn command_line_definition_is_valid() {
-        command().debug_assert();
+        command(&host()).debug_assert();
     }
 
     #[test]
     fn each_command_has_its_own_help() {
         let mut seen = std::collections::HashMap::new();
-        for task in command().get_subcommands() {
+        for task in command(&host()).get_subcommands() {
             let help = task.get_about().map(ToString::to_string);
             let help = help.expect("a line of help");
             let other = seen.insert(help.clone(), task.get_name().to_owned());

@@ -2,18 +2,28 @@
 
 use std::io::{self, IsTerminal, Write};
 
+use clap::ArgMatches;
 use serde::Serialize;
 
 use super::Failure;
 
 /// The output format of a command.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Output {
+pub struct Output {
     json: bool,
     progress: bool,
 }
 
 impl Output {
+    /// Returns the format from the flags `--json` and `--text`.
+    pub fn of(matches: &ArgMatches) -> Self {
+        if matches.get_flag("text") {
+            Self::text_only()
+        } else {
+            Self::new(matches.get_flag("json"))
+        }
+    }
+
     pub(crate) fn new(json: bool) -> Self {
         let json = json || !io::stdout().is_terminal();
         Self {
@@ -84,12 +94,7 @@ impl Output {
     }
 
     /// Prints a table with headings, or the documents as JSON.
-    pub(crate) fn table<T: Serialize>(
-        &self,
-        headings: &[&str],
-        rows: Vec<Vec<String>>,
-        documents: &T,
-    ) {
+    pub fn table<T: Serialize>(&self, headings: &[&str], rows: Vec<Vec<String>>, documents: &T) {
         if self.json {
             return self.document(documents);
         }

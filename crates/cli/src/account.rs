@@ -54,7 +54,6 @@ enum AccountCommand {
     },
 }
 
-#[expect(clippy::too_many_lines, reason = "one arm for each command")]
 pub(super) fn run(client: &Client, args: &AccountArgs, output: &Output) -> Result<(), Failure> {
     match &args.task {
         AccountCommand::Create { name, app_id, uin } => {
@@ -79,52 +78,10 @@ pub(super) fn run(client: &Client, args: &AccountArgs, output: &Output) -> Resul
             }
         }
         AccountCommand::List { deleted: true } => {
-            let gone = client.call::<ListAccounts>(&scf::types::Empty {})?.deleted;
-            let row = |one: &DeletedAccount| {
-                vec![
-                    one.name.clone(),
-                    one.app_id.to_string(),
-                    one.uin.clone(),
-                    one.invocations.to_string(),
-                    format!("{:.3}", one.gb_seconds),
-                    clock::local(&one.added),
-                    clock::local(&one.deleted),
-                ]
-            };
-            let headings = [
-                "NAME",
-                "APPID",
-                "UIN",
-                "INVOCATIONS",
-                "GB-SECONDS",
-                "ADDED",
-                "DELETED",
-            ];
-            output.table(&headings, gone.iter().map(row).collect(), &gone);
+            list_deleted(client, output)?;
         }
         AccountCommand::List { deleted: false } => {
-            let all = client.call::<ListAccounts>(&scf::types::Empty {})?.accounts;
-            let row = |one: &AccountInfo| {
-                let counts = [one.functions, one.keys, one.roles].map(|count| count.to_string());
-                let names = [one.name.clone(), one.app_id.to_string(), one.uin.clone()];
-                let doing = one.deleting.as_ref();
-                let state = doing.map_or(one.state.clone(), |doing| {
-                    format!("{}: {}", one.state, doing.step)
-                });
-                let rest = [state, clock::local(&one.added)];
-                [names.as_slice(), &counts, &rest].concat()
-            };
-            let headings = [
-                "NAME",
-                "APPID",
-                "UIN",
-                "FUNCTIONS",
-                "KEYS",
-                "ROLES",
-                "STATE",
-                "ADDED",
-            ];
-            output.table(&headings, all.iter().map(row).collect(), &all);
+            list(client, output)?;
         }
         AccountCommand::Show { account } => {
             let account = account.clone();
@@ -147,6 +104,60 @@ pub(super) fn run(client: &Client, args: &AccountArgs, output: &Output) -> Resul
         }
         AccountCommand::Delete { account, purge } => delete(client, account, *purge, output)?,
     }
+    Ok(())
+}
+
+/// Lists deleted accounts.
+fn list_deleted(client: &Client, output: &Output) -> Result<(), Failure> {
+    let gone = client.call::<ListAccounts>(&scf::types::Empty {})?.deleted;
+    let row = |one: &DeletedAccount| {
+        vec![
+            one.name.clone(),
+            one.app_id.to_string(),
+            one.uin.clone(),
+            one.invocations.to_string(),
+            format!("{:.3}", one.gb_seconds),
+            clock::local(&one.added),
+            clock::local(&one.deleted),
+        ]
+    };
+    let headings = [
+        "NAME",
+        "APPID",
+        "UIN",
+        "INVOCATIONS",
+        "GB-SECONDS",
+        "ADDED",
+        "DELETED",
+    ];
+    output.table(&headings, gone.iter().map(row).collect(), &gone);
+    Ok(())
+}
+
+/// Lists living accounts.
+fn list(client: &Client, output: &Output) -> Result<(), Failure> {
+    let all = client.call::<ListAccounts>(&scf::types::Empty {})?.accounts;
+    let row = |one: &AccountInfo| {
+        let counts = [one.functions, one.keys, one.roles].map(|count| count.to_string());
+        let names = [one.name.clone(), one.app_id.to_string(), one.uin.clone()];
+        let doing = one.deleting.as_ref();
+        let state = doing.map_or(one.state.clone(), |doing| {
+            format!("{}: {}", one.state, doing.step)
+        });
+        let rest = [state, clock::local(&one.added)];
+        [names.as_slice(), &counts, &rest].concat()
+    };
+    let headings = [
+        "NAME",
+        "APPID",
+        "UIN",
+        "FUNCTIONS",
+        "KEYS",
+        "ROLES",
+        "STATE",
+        "ADDED",
+    ];
+    output.table(&headings, all.iter().map(row).collect(), &all);
     Ok(())
 }
 

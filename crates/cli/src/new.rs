@@ -9,7 +9,7 @@ use serde_json::json;
 use super::Failure;
 use super::output::Output;
 
-const INDEX: &str = include_str!("../../../../examples/hello/index.py");
+const INDEX: &str = include_str!("../../../examples/hello/index.py");
 
 /// Flags of `virga new`.
 #[derive(Args, Debug)]

@@ -2,15 +2,12 @@
 
 use std::path::Path;
 
-use tls::{CA, DIRECTORY};
-
 use super::Failure;
 use super::output::Output;
 
 /// Prints the certificate as PEM, also in a pipe.
-pub(super) fn run(data: &Path, output: &Output) -> Result<(), Failure> {
-    let path = data.join(DIRECTORY).join(CA);
-    let text = std::fs::read_to_string(&path).map_err(|e| {
+pub(super) fn run(path: &Path, output: &Output) -> Result<(), Failure> {
+    let text = std::fs::read_to_string(path).map_err(|e| {
         let path = path.display();
         Failure::Usage(format!(
             "failed to read {path}: {e}; virga up --tls-listen ADDRESS creates it, --data sets its directory"
