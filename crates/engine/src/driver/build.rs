@@ -1,12 +1,10 @@
 //! Admission of builds. To `dispatch` a build is an instance of a pool of its own, which counts as started as soon as
 //! its memory is granted.
 
-use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use dispatch::{
-    AccountId, GroupId, InstanceId, Limit, MachineEffect, MachineEvent, PoolId, PoolSpec, Reject,
-    Ticket, Time,
+    AccountId, GroupId, InstanceId, Limit, MachineEvent, PoolId, PoolSpec, Reject, Ticket, Time,
 };
 use thiserror::Error;
 use tokio::sync::oneshot;
@@ -143,60 +141,6 @@ pub(super) struct BuildReservation {
     pool: PoolId,
     ticket: Ticket,
     mb: u64,
-}
-
-/// Running and waiting builds of the node.
-#[derive(Debug, Default)]
-pub(super) struct Builds {
-    waiting: HashMap<Ticket, oneshot::Sender<Result<InstanceId, Reject>>>,
-    pools: HashMap<PoolId, Ticket>,
-    running: HashSet<InstanceId>,
-    /// Events for the machine in reply to its effects: a build starts and stops at once.
-    events: Vec<MachineEvent>,
-}
-
-impl Builds {
-    /// Returns the number of running and of waiting builds.
-    pub(super) fn count(&self) -> (usize, usize) {
-        (self.running.len(), self.waiting.len())
-    }
-
-    pub(super) fn next_event(&mut self) -> Option<MachineEvent> {
-        self.events.pop()
-    }
-
-    /// Handles an effect that concerns a build; returns any other.
-    pub(super) fn intercept(&mut self, effect: MachineEffect) -> Option<MachineEffect> {
-        if self.pools.is_empty() {
-            return Some(effect);
-        }
-        match effect {
-            MachineEffect::Start { instance, pool, .. } if self.pools.contains_key(&pool) => {
-                self.running.insert(instance);
-                self.events.push(MachineEvent::Started { instance });
-            }
-            MachineEffect::Stop { instance } if self.running.remove(&instance) => {
-                self.events.push(MachineEvent::Ended { instance });
-            }
-            MachineEffect::Freeze { instance } if self.running.contains(&instance) => {}
-            MachineEffect::Assign {
-                ticket, instance, ..
-            } if self.running.contains(&instance) => self.answer(ticket, Ok(instance)),
-            MachineEffect::Reject { ticket, reason } if self.waiting.contains_key(&ticket) => {
-                self.answer(ticket, Err(reason));
-            }
-            MachineEffect::PoolEmpty { pool } if self.pools.remove(&pool).is_some() => {}
-            _ => return Some(effect),
-        }
-        None
-    }
-
-    fn answer(&mut self, ticket: Ticket, answer: Result<InstanceId, Reject>) {
-        if let Some(waiting) = self.waiting.remove(&ticket) {
-            // A receiver that was just dropped checks for a grant and releases it.
-            let _ = waiting.send(answer);
-        }
-    }
 }
 
 impl Core {

@@ -12,9 +12,9 @@ use model::{Function, FunctionId, FunctionKey, Serving, Version};
 use tokio::sync::{Notify, oneshot};
 use worker::InstanceSpec;
 
-use super::build::Builds;
+use super::builds::Builds;
 use super::slot::InstanceSlot;
-use super::{LivePool, ProvisionedStatus, Settings, StartFailure};
+use super::types::{LivePool, ProvisionedStatus, Settings, StartFailure};
 
 /// Reply to a waiting request.
 #[derive(Debug)]
