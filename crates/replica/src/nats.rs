@@ -2,7 +2,7 @@
 //!
 //! A record is durable once JetStream acknowledges it, provided that the servers sync always (`jetstream { sync_interval: always }`) and
 //! that the stream has three replicas. Reads of a stream are not linearizable: a leader that has lost its quorum still answers for some
-//! seconds. So nothing is concluded from a read that says less than what was applied.
+//! seconds. So a read that shows less than the applied records proves nothing.
 
 use std::fmt;
 use std::time::Duration;
