@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use clap::Args;
-use model::FunctionName;
+use model::{FunctionName, Handler};
 use operator::ListRuntimes;
 use scf::action::{CreateFunction, UpdateFunctionCode, UpdateFunctionConfiguration};
 use scf::types as t;
@@ -16,6 +16,7 @@ use serde_json::Value;
 use super::Failure;
 use super::client::Client;
 use super::deployments::Deployments;
+use super::entry::{self, Contents, Language, Wanted};
 use super::functions::get;
 use super::layer;
 use super::output::Output;
@@ -38,7 +39,7 @@ pub(super) struct DeployArgs {
     /// Name of the function [default: the source's name]
     #[arg(long)]
     name: Option<String>,
-    /// file.function to call [default for a new function: index.main_handler]
+    /// file.function to call [default for a new function: index.main_handler, or main_handler in a single file]
     #[arg(long)]
     handler: Option<String>,
     /// Runtime of a new function, such as Python3.11 [default: the server's newest]
@@ -72,7 +73,7 @@ pub(super) struct DeployArgs {
     #[arg(long, value_name = "STATUS", value_parser = ["ENABLE", "DISABLE"])]
     public_net: Option<String>,
     /// Install the dependencies in requirements.txt or package.json on the server [default: as last time]
-    #[arg(long, overrides_with = "no_install")]
+    #[arg(long, conflicts_with = "no_install")]
     install: bool,
     /// Do not install dependencies on the server, even if the last deployment did
     #[arg(long)]
@@ -112,9 +113,21 @@ pub(super) fn run(client: &Client, args: &DeployArgs, output: &Output) -> Result
     let runtime = match (&existing, &args.runtime) {
         (Some(existing), _) => existing.runtime.clone(),
         (None, Some(runtime)) => Some(runtime.clone()),
-        (None, None) => Some(newest_runtime(client, &name)?),
+        (None, None) => Some(default_runtime(client, &name, &source)?),
     };
     let runtime = runtime.unwrap_or_default();
+    let handler = match (&args.handler, &existing) {
+        (None, None) if source.is_file() => entry::handler_of_file(&source),
+        (given, _) => given.clone(),
+    };
+    check_entry_point(
+        &packed,
+        args,
+        handler.as_deref(),
+        &runtime,
+        existing.as_ref(),
+        output,
+    )?;
     let layers = layer::resolve(client, &args.layers, &runtime)?;
     output.progress(&format!(
         "packed {} ({} KB)",
@@ -134,7 +147,7 @@ pub(super) fn run(client: &Client, args: &DeployArgs, output: &Output) -> Result
     let sent = if existing.is_some() {
         update(client, args, &name, package, settings, output)
     } else {
-        create(client, args, &name, package, runtime, settings)
+        create(client, args, &name, package, runtime, handler, settings)
     };
     if let Some(uploaded) = uploaded {
         uploaded.remove(client, output);
@@ -190,13 +203,14 @@ fn create(
     name: &str,
     package: Package,
     runtime: String,
+    handler: Option<String>,
     settings: Settings,
 ) -> Result<(), Failure> {
     client.call::<CreateFunction>(&t::CreateFunctionRequest {
         function_name: name.to_owned(),
         namespace: client.namespace(),
         code: package.code,
-        handler: args.handler.clone(),
+        handler,
         runtime: Some(runtime),
         r#type: args.kind.clone(),
         memory_size: args.memory,
@@ -211,6 +225,42 @@ fn create(
         ..t::CreateFunctionRequest::default()
     })?;
     Ok(())
+}
+
+/// Refuses a package without an entry point. If a layer or an installed dependency may have it, only says so.
+fn check_entry_point(
+    packed: &Packed,
+    args: &DeployArgs,
+    handler: Option<&str>,
+    runtime: &str,
+    existing: Option<&t::GetFunctionResponse>,
+    output: &Output,
+) -> Result<(), Failure> {
+    let current = existing.and_then(|function| function.handler.as_deref());
+    let kind = existing.and_then(|function| function.r#type.as_deref());
+    let web = args.kind.as_deref().or(kind) == Some("HTTP");
+    let index = Handler::default();
+    let wanted = Wanted {
+        handler: handler.or(current).unwrap_or(index.as_str()),
+        runtime,
+        web,
+        exists: existing.is_some(),
+    };
+    let contents = Contents::of(&packed.zip);
+    let Some(missing) = contents.and_then(|contents| contents.missing(&wanted)) else {
+        return Ok(());
+    };
+    let attached = existing.and_then(|function| function.layers.as_deref());
+    let layers = !args.layers.is_empty() || attached.is_some_and(|layers| !layers.is_empty());
+    // A program starts from the code alone.
+    let is_module = !web && runtime != entry::CUSTOM;
+    if is_module && (layers || installs(args, existing)) {
+        output.note(&format!(
+            "{missing}; or a layer or an installed dependency has it, else the function will fail with 437"
+        ));
+        return Ok(());
+    }
+    Err(Failure::Usage(missing))
 }
 
 /// Returns an error for flags that would change an immutable setting, before anything is changed.
@@ -279,6 +329,12 @@ fn report_left_out(packed: &Packed, output: &Output) {
         let files = named(&packed.secrets);
         output.note(&format!(
             "left out, since it may contain secrets: {files}; pass values with --env, or pack a file with --include PATH"
+        ));
+    }
+    if !packed.special.is_empty() {
+        let files = named(&packed.special);
+        output.note(&format!(
+            "left out, since only files, directories and links can be packed: {files}"
         ));
     }
     if !packed.ignored.is_empty() {
@@ -378,20 +434,40 @@ fn wait_until_ready(
     }
 }
 
-/// Returns the newest Python runtime of the server.
-fn newest_runtime(client: &Client, name: &str) -> Result<String, Failure> {
-    match client.call::<ListRuntimes>(&t::Empty {}) {
-        Ok(served) => newest_python(&served.runtimes).ok_or_else(no_python),
+/// Returns the server's newest runtime of the source's language: of a single file's, else Python.
+fn default_runtime(client: &Client, name: &str, source: &Path) -> Result<String, Failure> {
+    let file = source.file_name().filter(|_| source.is_file());
+    let language = file.and_then(|file| Language::of_file(file.to_str()?));
+    let language = language.unwrap_or(Language::Python);
+    match (client.call::<ListRuntimes>(&t::Empty {}), language) {
+        (Ok(served), _) => newest(language, &served.runtimes).ok_or_else(|| not_served(language)),
         // Only root keys may list runtimes; SCF's API has no such action.
-        Err(_) => probe_runtimes(client, name),
+        (Err(_), Language::Python) => probe_runtimes(client, name),
+        (Err(_), Language::Node) => Err(Failure::Usage(format!(
+            "{} needs a runtime, which this key may not list; add one, such as --runtime Nodejs18.15",
+            source.display()
+        ))),
     }
 }
 
-/// Returns the highest version of Python 3 in a list of runtimes.
-fn newest_python(runtimes: &[String]) -> Option<String> {
-    let minor = |name: &&String| name.strip_prefix("Python3.")?.parse::<u32>().ok();
-    let pythons = runtimes.iter().filter(|name| minor(name).is_some());
-    pythons.max_by_key(minor).cloned()
+/// Returns the highest version of a language in a list of runtimes; of Python only 3.
+fn newest(language: Language, runtimes: &[String]) -> Option<String> {
+    let version = |name: &&String| {
+        let (major, minor) = name.strip_prefix(language.prefix())?.split_once('.')?;
+        let version = (major.parse::<u32>().ok()?, minor.parse::<u32>().ok()?);
+        (language != Language::Python || version.0 == 3).then_some(version)
+    };
+    let served = runtimes.iter().filter(|name| version(name).is_some());
+    served.max_by_key(version).cloned()
+}
+
+fn not_served(language: Language) -> Failure {
+    match language {
+        Language::Python => no_python(),
+        Language::Node => Failure::Usage(
+            "the server has no Node.js; install it there, and check with virga doctor".into(),
+        ),
+    }
 }
 
 fn no_python() -> Failure {
@@ -481,14 +557,24 @@ mod tests {
     use super::*;
 
     #[test]
-    fn newest_python_has_the_highest_minor_version() {
-        let newest = |names: &[&str]| {
+    fn newest_runtime_has_the_highest_version_of_its_language() {
+        let newest = |language, names: &[&str]| {
             let names: Vec<_> = names.iter().map(|name| (*name).to_owned()).collect();
-            newest_python(&names)
+            newest(language, &names)
         };
-        let names = ["Python3.9", "Python3.11", "Python2.7", "Nodejs20.20"];
-        assert_eq!(newest(&names).as_deref(), Some("Python3.11"));
-        assert_eq!(newest(&["Nodejs20.20"]), None);
+        let names = [
+            "Python3.9",
+            "Python3.11",
+            "Python2.7",
+            "Nodejs20.20",
+            "Nodejs18.30",
+        ];
+        let python = newest(Language::Python, &names);
+        assert_eq!(python.as_deref(), Some("Python3.11"));
+        let node = newest(Language::Node, &names);
+        assert_eq!(node.as_deref(), Some("Nodejs20.20"));
+        assert_eq!(newest(Language::Python, &["Nodejs20.20"]), None);
+        assert_eq!(newest(Language::Node, &["Python3.9"]), None);
     }
 
     #[test]

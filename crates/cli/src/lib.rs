@@ -13,6 +13,7 @@ mod ca;
 mod client;
 mod deploy;
 mod deployments;
+mod entry;
 mod events;
 mod functions;
 mod invoke;

@@ -66,6 +66,8 @@ pub(super) struct Packed {
     pub(super) ignored: Vec<String>,
     /// Paths that were excluded because they look like secrets.
     pub(super) secrets: Vec<String>,
+    /// Paths of FIFOs, sockets and devices, which a package cannot have.
+    pub(super) special: Vec<String>,
 }
 
 /// Packs a directory or a single file. A zip archive is used unchanged.
@@ -82,6 +84,7 @@ pub(super) fn pack(source: &Path, named: &[String], installs: bool) -> Result<Pa
                 .map_err(|e| Failure::Usage(format!("failed to read {}: {e}", source.display())))?,
             ignored: Vec::new(),
             secrets: Vec::new(),
+            special: Vec::new(),
         });
     }
     let broken = |e: ZipError| Failure::Usage(format!("failed to pack {}: {e}", source.display()));
@@ -91,12 +94,13 @@ pub(super) fn pack(source: &Path, named: &[String], installs: bool) -> Result<Pa
         rules,
         ignored: Vec::new(),
         secrets: Vec::new(),
+        special: Vec::new(),
     };
     if source.is_file() {
-        let name = source.file_name().and_then(|name| name.to_str());
-        packer
-            .file(source, name.unwrap_or("index.py"))
-            .map_err(broken)?;
+        // A path such as `..` or one that ends in a link has its name only after resolution.
+        let name = source.file_name().unwrap_or_default();
+        let name = name.to_str().ok_or_else(|| broken(not_utf8(source)))?;
+        packer.file(source, name).map_err(broken)?;
     } else {
         packer.directory(source, "", false).map_err(broken)?;
     }
@@ -110,6 +114,7 @@ pub(super) fn pack(source: &Path, named: &[String], installs: bool) -> Result<Pa
         zip: packer.writer.finish().map_err(broken)?.into_inner(),
         ignored: packer.ignored,
         secrets: packer.secrets,
+        special: packer.special,
     })
 }
 
@@ -242,6 +247,7 @@ struct Packer {
     rules: Rules,
     ignored: Vec<String>,
     secrets: Vec<String>,
+    special: Vec<String>,
 }
 
 impl Packer {
@@ -285,17 +291,22 @@ impl Packer {
             Verdict::Pack | Verdict::Skip => {}
         }
         let packs = verdict == Verdict::Pack;
+        if packs && entry.file_name().to_str().is_none() {
+            return Err(not_utf8(&path));
+        }
         if kind.is_dir() {
             if packs || self.rules.contains_named(&inside) {
                 self.directory(&path, &format!("{inside}/"), !packs)?;
             }
         } else if packs && kind.is_symlink() {
             let target = fs::read_link(&path)?;
-            let target = target.to_string_lossy();
+            let target = target.to_str().ok_or_else(|| not_utf8(&path))?;
             self.writer
                 .add_symlink(inside, target, SimpleFileOptions::default())?;
         } else if packs && kind.is_file() {
             self.file(&path, &inside)?;
+        } else if packs {
+            self.special.push(inside);
         }
         Ok(())
     }
@@ -306,6 +317,13 @@ impl Packer {
         self.writer.start_file(name, options)?;
         Ok(self.writer.write_all(&fs::read(path)?)?)
     }
+}
+
+/// Returns the error for a file whose name, or a link whose target, cannot be in a package.
+fn not_utf8(path: &Path) -> ZipError {
+    ZipError::Io(io::Error::other(format!(
+        "{path:?} has a name or a target that is not UTF-8, which packages must be; rename it, or list it in {IGNORE_FILE}"
+    )))
 }
 
 /// Returns the canonical path of a source.
@@ -425,6 +443,45 @@ mod tests {
             (left.ignored, left.secrets),
             (vec!["tests/".into()], vec![".npmrc".into()])
         );
+    }
+
+    #[test]
+    fn names_that_are_not_utf8_are_rejected_and_special_files_are_reported() {
+        use std::ffi::OsStr;
+        use std::os::unix::ffi::OsStrExt;
+        let directory = tempfile::tempdir().expect("a directory");
+        let root = directory.path();
+        fs::write(root.join("index.py"), "").expect("written");
+        let socket = std::os::unix::net::UnixListener::bind(root.join("socket")).expect("bound");
+        let packed = pack(root, &[], false).expect("packed");
+        assert_eq!(packed.special, ["socket"]);
+        drop(socket);
+        let odd = OsStr::from_bytes(b"caf\xff.txt");
+        let refused = |what: &str| {
+            let refused = pack(root, &[], false).expect_err("refused").to_string();
+            assert!(
+                refused.contains("\\xFF") && refused.contains("UTF-8"),
+                "{what}: {refused}"
+            );
+        };
+        fs::write(root.join(odd), "").expect("written");
+        refused("a file");
+        assert!(pack(&root.join(odd), &[], false).is_err());
+        // What is left out anyway needs no name.
+        fs::write(root.join(".virgaignore"), "*.txt\n").expect("written");
+        pack(root, &[], false).expect("packed");
+        fs::remove_file(root.join(".virgaignore")).expect("removed");
+        fs::remove_file(root.join(odd)).expect("removed");
+        fs::create_dir(root.join(odd)).expect("made");
+        refused("a directory");
+        fs::remove_dir(root.join(odd)).expect("removed");
+        let link = root.join(OsStr::from_bytes(b"caf\xff"));
+        std::os::unix::fs::symlink("index.py", &link).expect("linked");
+        refused("a link");
+        fs::remove_file(&link).expect("removed");
+        std::os::unix::fs::symlink(odd, root.join("link")).expect("linked");
+        let refused = pack(root, &[], false).expect_err("refused").to_string();
+        assert!(refused.contains("link"), "{refused}");
     }
 
     #[test]

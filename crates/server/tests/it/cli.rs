@@ -470,3 +470,101 @@ fn completions_end_quietly_when_nobody_reads_on() {
         err(&ended)
     );
 }
+
+#[test]
+fn single_file_is_called_by_its_own_name() {
+    let server = server();
+    let parent = tempfile::tempdir().expect("a directory");
+    let write = |name: &str, text: &str| {
+        let path = parent.path().join(name);
+        std::fs::write(&path, text).expect("written");
+        path.to_str().expect("a path").to_owned()
+    };
+    let python = write(
+        "single.py",
+        "def main_handler(e, c):\n    return 'python'\n",
+    );
+    let node = write(
+        "alone.mjs",
+        "export const main_handler = async () => 'node';\n",
+    );
+    for (path, name, runtime) in [(&python, "single", "Python3"), (&node, "alone", "Nodejs")] {
+        // The second time it is an update.
+        for _ in 0..2 {
+            let deployed = parsed(&server.cli(&["deploy", path]));
+            assert_eq!(deployed["Handler"], format!("{name}.main_handler"));
+            let served = deployed["Runtime"].as_str().unwrap_or_default();
+            assert!(served.starts_with(runtime), "{served}");
+        }
+        let invoked = parsed(&server.cli(&["invoke", name]));
+        let answer = invoked["RetMsg"].as_str().unwrap_or_default();
+        assert!(
+            runtime.to_lowercase().starts_with(answer.trim_matches('"')),
+            "{invoked}"
+        );
+    }
+    // A name that no handler can have.
+    let short = write("n.js", "exports.main_handler = async () => 1;\n");
+    let refused = server.cli(&["deploy", &short, "--name", "short"]);
+    assert_eq!(refused.status.code(), Some(2), "{}", err(&refused));
+    assert!(err(&refused).contains("rename n.js"), "{}", err(&refused));
+}
+
+#[test]
+fn package_without_its_handler_is_refused_with_what_to_type() {
+    let server = server();
+    let parent = tempfile::tempdir().expect("a directory");
+    let path = source(parent.path(), "app", "one");
+    let file = |name: &str| parent.path().join("app").join(name);
+    std::fs::rename(file("index.py"), file("main.py")).expect("renamed");
+    let refused = |more: &[&str], told: &str| {
+        let refused = server.cli(&[&["deploy", &path], more].concat());
+        assert_eq!(refused.status.code(), Some(2), "{}", err(&refused));
+        assert!(err(&refused).contains(told), "{}", err(&refused));
+    };
+    refused(&[], "--handler main.main_handler");
+    refused(&["--runtime", "CustomRuntime"], "bootstrap");
+    refused(&["--type", "HTTP"], "scf_bootstrap");
+    assert_eq!(server.cli(&["show", "app"]).status.code(), Some(3));
+    // It may be among the dependencies, so it is only said.
+    std::fs::write(file("requirements.txt"), "# none\n").expect("written");
+    let said = server.cli(&["deploy", &path, "--install"]);
+    assert!(err(&said).contains("437"), "{}", err(&said));
+    parsed(&said);
+    parsed(&server.cli(&[
+        "deploy",
+        &path,
+        "--no-install",
+        "--handler",
+        "main.main_handler",
+    ]));
+    assert_eq!(parsed(&server.cli(&["invoke", "app"]))["RetMsg"], "\"one\"");
+    // An update keeps the handler, and is refused without its file.
+    std::fs::rename(file("main.py"), file("other.py")).expect("renamed");
+    refused(&[], "--handler other.main_handler");
+    assert_eq!(parsed(&server.cli(&["invoke", "app"]))["RetMsg"], "\"one\"");
+    // Both at once mean nothing.
+    let both = server.cli(&["deploy", &path, "--install", "--no-install"]);
+    assert_eq!(both.status.code(), Some(2));
+    assert!(err(&both).contains("--no-install"), "{}", err(&both));
+}
+
+#[test]
+fn files_that_a_package_cannot_have_are_never_dropped_in_silence() {
+    use std::os::unix::ffi::OsStrExt;
+    let server = server();
+    let parent = tempfile::tempdir().expect("a directory");
+    let path = source(parent.path(), "app", "one");
+    let made = std::process::Command::new("mkfifo")
+        .arg(parent.path().join("app/pipe"))
+        .status();
+    assert!(made.is_ok_and(|status| status.success()));
+    let said = server.cli(&["deploy", &path]);
+    parsed(&said);
+    assert!(err(&said).contains("pipe"), "{}", err(&said));
+    let odd = std::ffi::OsStr::from_bytes(b"caf\xff.txt");
+    std::fs::write(parent.path().join("app").join(odd), "x").expect("written");
+    let refused = server.cli(&["deploy", &path]);
+    assert_eq!(refused.status.code(), Some(2), "{}", err(&refused));
+    assert!(err(&refused).contains("UTF-8"), "{}", err(&refused));
+}
