@@ -36,6 +36,14 @@ impl UrlErrors {
             Self::Http => nearest(outcome),
         }
     }
+
+    /// Returns the HTTP status of a reply in full that is malformed.
+    pub(super) fn malformed_reply(self) -> StatusCode {
+        match self {
+            Self::Scf => StatusCode::FORBIDDEN,
+            Self::Http => StatusCode::BAD_GATEWAY,
+        }
+    }
 }
 
 fn nearest(outcome: Outcome) -> StatusCode {

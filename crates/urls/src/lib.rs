@@ -484,7 +484,7 @@ impl Urls {
         let answer_bytes = finished.answer.len();
         let reply = || match (&target.entry_point, finished.status) {
             (EntryPoint::Api(matched), Outcome::Ok) if matched.api.integrated => {
-                reply::integrated(&finished.answer)
+                reply::integrated(&finished.answer, self.errors)
             }
             // Without integration the function's document is passed on, also that of a failure.
             (EntryPoint::Api(matched), Outcome::Ok) if !matched.api.integrated => {
@@ -494,7 +494,7 @@ impl Urls {
                 let document = failure::visible(target, id, status, finished.answer);
                 reply::json(StatusCode::OK, document)
             }
-            (_, Outcome::Ok) => reply::from_answer(finished.answer),
+            (_, Outcome::Ok) => reply::from_answer(finished.answer, self.errors),
             _ => self.failed(target, id, finished),
         };
         Ok(hand_off_if_long(answer_bytes, reply))

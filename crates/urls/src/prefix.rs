@@ -75,17 +75,33 @@ impl<'a> Prefix<'a> {
                 reference.split_at(reference.len() - rest.len())
             }
             None if reference.starts_with(b"/") => (&b""[..], reference),
-            // Without a trailing slash a client resolves the reference one level too high.
-            None if self.own == self.parts.uri.path() && is_relative(reference) => {
-                return Some([self.seen.as_bytes(), b"/", reference].concat());
-            }
+            None if is_relative(reference) => return self.relative(reference),
             None => return None,
         };
-        if is_below(path, &self.seen) || is_below(path, self.own) || leads(path) {
+        // A client removes dot segments before it follows the reference.
+        let (followed, climbs) = without_dots(path);
+        if is_below(&followed, &self.seen) || is_below(&followed, self.own) || leads(&followed) {
             return None;
         }
+        // `..` stops at the root, which is the function's.
+        let path = if climbs { &*followed } else { path };
         let slash: &[u8] = if path.starts_with(b"/") { b"" } else { b"/" };
         Some([before, self.seen.as_bytes(), slash, path].concat())
+    }
+
+    /// Returns a relative reference with the prefix, if a client would resolve it to another path than without one.
+    fn relative(&self, reference: &[u8]) -> Option<Vec<u8>> {
+        let whole = self.parts.uri.path();
+        let seen = whole.strip_prefix(self.own).unwrap_or(whole);
+        let directory = seen.rfind('/').map_or("/", |at| &seen[..=at]);
+        let path = [directory.as_bytes(), reference].concat();
+        let (followed, climbs) = without_dots(&path);
+        if climbs {
+            return Some([self.seen.as_bytes(), &followed].concat());
+        }
+        // Without a trailing slash a client resolves the reference one level too high.
+        seen.is_empty()
+            .then(|| [self.seen.as_bytes(), &path].concat())
     }
 
     /// Returns whether a host is the requested one.
@@ -159,6 +175,52 @@ fn is_relative(reference: &[u8]) -> bool {
     let end = reference.iter().position(|byte| b"/?#".contains(byte));
     let first = &reference[..end.unwrap_or(reference.len())];
     !first.is_empty() && !first.contains(&b':')
+}
+
+/// Removes the dot segments of a reference's path as browsers do, which take `%2e` for a dot and `\\` for a slash. Also
+/// returns whether `..` goes beyond the root.
+fn without_dots(reference: &[u8]) -> (Cow<'_, [u8]>, bool) {
+    let end = reference.iter().position(|byte| b"?#".contains(byte));
+    let (path, rest) = reference.split_at(end.unwrap_or(reference.len()));
+    let mut segments = path.split(|byte| b"/\\".contains(byte)).skip(1).peekable();
+    if segments.clone().all(|segment| dots(segment) == 0) {
+        return (Cow::Borrowed(reference), false);
+    }
+    let (mut left, mut climbs) = (Vec::new(), false);
+    while let Some(segment) = segments.next() {
+        match dots(segment) {
+            0 => left.push(segment),
+            1 => {}
+            _ => climbs |= left.pop().is_none(),
+        }
+        // A dot segment at the end leaves a slash.
+        if dots(segment) > 0 && segments.peek().is_none() {
+            left.push(b"");
+        }
+    }
+    let mut followed = Vec::with_capacity(reference.len());
+    for segment in left {
+        followed.push(b'/');
+        followed.extend_from_slice(segment);
+    }
+    followed.extend_from_slice(rest);
+    (Cow::Owned(followed), climbs)
+}
+
+/// Returns the number of dots that a segment consists of, one or two; of any other segment 0.
+fn dots(segment: &[u8]) -> usize {
+    let (mut rest, mut count) = (segment, 0);
+    while let Some(after) = rest.strip_prefix(b".").or_else(|| {
+        let encoded = rest.get(..3)?.eq_ignore_ascii_case(b"%2e");
+        encoded.then(|| &rest[3..])
+    }) {
+        (rest, count) = (after, count + 1);
+    }
+    if rest.is_empty() && count <= 2 {
+        count
+    } else {
+        0
+    }
 }
 
 /// Returns whether a path equals a prefix or is below it.
@@ -244,6 +306,39 @@ mod tests {
         assert_eq!(refresh("5; URL=/x"), "5; URL=/url/f/x");
         assert_eq!(refresh("5"), "5");
         assert_eq!(refresh("0;url=http://b.com/"), "0;url=http://b.com/");
+    }
+
+    #[test]
+    fn dot_segments_do_not_lead_out_of_the_prefix() {
+        for (location, expected) in [
+            ("/../x", "/url/f/x"),
+            ("/../../x?y=../z", "/url/f/x?y=../z"),
+            ("/a/../../x/.", "/url/f/x/"),
+            ("/..", "/url/f/"),
+            ("/%2e%2E/x", "/url/f/x"),
+            ("/.%2e/x", "/url/f/x"),
+            ("/..\\x", "/url/f/x"),
+            ("/..//b.com/x", "/url/f//b.com/x"),
+            ("http://a.com:9400/../x", "http://a.com:9400/url/f/x"),
+            // A client of the host form resolves these to the same.
+            ("/a/../x", "/url/f/a/../x"),
+            ("/a/.../x", "/url/f/a/.../x"),
+            ("/x?../..", "/url/f/x?../.."),
+            // The prefix itself.
+            ("/url/f/../x", "/url/f/url/f/../x"),
+            ("/url/f/a/../x", "/url/f/a/../x"),
+            ("/x/../url/f/y", "/x/../url/f/y"),
+            // The request's path is /a/b.
+            ("../x", "../x"),
+            ("../../x", "/url/f/x"),
+            ("../../../x#y", "/url/f/x#y"),
+            ("c/../../../x", "/url/f/x"),
+        ] {
+            let got = restored("/url/f/a/b", "/a/b", LOCATION, location);
+            assert_eq!(got, expected, "{location}");
+        }
+        assert_eq!(restored("/url/f", "/", LOCATION, "../x"), "/url/f/x");
+        assert_eq!(restored("/url/f/", "/", LOCATION, "../x"), "/url/f/x");
     }
 
     #[test]

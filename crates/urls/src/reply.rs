@@ -1,55 +1,102 @@
 //! The HTTP reply to a caller, built from a function's answer.
 
+use std::fmt;
+
 use axum::body::Body;
 use axum::http::header::{CONTENT_TYPE, HeaderName, HeaderValue};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
 use bytes::Bytes;
 use model::RequestId;
-use serde::de::IgnoredAny;
+use serde::de::{IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
-use serde_json::Value;
 use serde_json::value::RawValue;
+use serde_json::{Map, Value};
 
-use super::lenient::strict;
+use super::failure::UrlErrors;
+use super::lenient::{strict, trimmed};
 use scf::lenient_base64;
 
-/// An integrated reply: status, headers and body, as a function returns them.
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct IntegratedReply<'a> {
-    #[serde(default, rename = "isBase64Encoded")]
-    base64: Option<bool>,
-    status_code: serde_json::Number,
-    #[serde(default)]
-    headers: Option<serde_json::Map<String, Value>>,
-    #[serde(default, borrow)]
+/// The fields of an integrated reply: status, headers and body, as a function returns them. Of a repeated field the last
+/// one counts, as in the parsers of Python and Node.js.
+#[derive(Debug, Default)]
+struct Fields<'a> {
+    status: Option<&'a RawValue>,
+    base64: Option<&'a RawValue>,
+    headers: Option<&'a RawValue>,
     body: Option<&'a RawValue>,
 }
 
+impl<'de> Deserialize<'de> for Fields<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(field_identifier)]
+        enum Name {
+            #[serde(rename = "statusCode")]
+            Status,
+            #[serde(rename = "isBase64Encoded")]
+            Base64,
+            #[serde(rename = "headers")]
+            Headers,
+            #[serde(rename = "body")]
+            Body,
+            #[serde(other)]
+            Other,
+        }
+        struct Object;
+        impl<'de> Visitor<'de> for Object {
+            type Value = Fields<'de>;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Fields<'de>, A::Error> {
+                let mut fields = Fields::default();
+                while let Some(name) = map.next_key()? {
+                    let field = match name {
+                        Name::Status => &mut fields.status,
+                        Name::Base64 => &mut fields.base64,
+                        Name::Headers => &mut fields.headers,
+                        Name::Body => &mut fields.body,
+                        Name::Other => {
+                            map.next_value::<IgnoredAny>()?;
+                            continue;
+                        }
+                    };
+                    *field = Some(map.next_value()?);
+                }
+                Ok(fields)
+            }
+        }
+        deserializer.deserialize_map(Object)
+    }
+}
+
 /// Converts a function's answer to a reply: an object with a status code is an integrated reply, anything else the body.
-pub(super) fn from_answer(answer: Bytes) -> Response {
-    match has_status(&answer) {
-        Ok(true) => integrated(&answer),
-        Ok(false) => json(StatusCode::OK, answer),
+pub(super) fn from_answer(answer: Bytes, errors: UrlErrors) -> Response {
+    if !trimmed(&answer).starts_with(b"{") {
+        return json(StatusCode::OK, answer);
+    }
+    match serde_json::from_slice::<Fields<'_>>(&answer) {
+        Ok(fields) if fields.status.is_none() => json(StatusCode::OK, answer),
+        Ok(_) => integrated(&answer, errors),
         // A value outside of strict JSON must not turn an integrated reply into a body.
         Err(_) => {
             let strict = strict(&answer);
-            match has_status(&strict) {
-                Ok(true) => integrated(&strict),
-                Ok(false) | Err(_) => json(StatusCode::OK, answer),
+            match serde_json::from_slice::<Fields<'_>>(&strict) {
+                Ok(fields) if fields.status.is_some() => integrated(&strict, errors),
+                _ => json(StatusCode::OK, answer),
             }
         }
     }
 }
 
 /// Converts an answer to an integrated reply; an answer of another form is refused.
-pub(super) fn integrated(answer: &[u8]) -> Response {
+pub(super) fn integrated(answer: &[u8], errors: UrlErrors) -> Response {
     let reply = parse_integrated(answer).or_else(|| parse_integrated(&strict(answer)));
     reply.unwrap_or_else(|| {
         // SCF's own text.
         let text = r#"{"errno":403,"error":"Invalid scf response format. please check your scf response format."}"#;
-        json(StatusCode::FORBIDDEN, Bytes::from_static(text.as_bytes()))
+        json(errors.malformed_reply(), Bytes::from_static(text.as_bytes()))
     })
 }
 
@@ -63,35 +110,20 @@ pub(super) fn json(status: StatusCode, document: Bytes) -> Response {
     reply
 }
 
-/// Returns whether an answer has a status code.
-fn has_status(answer: &[u8]) -> serde_json::Result<bool> {
-    // A missing field is the usual case, and must not create an error, which is expensive.
-    #[derive(Deserialize)]
-    struct Has {
-        #[serde(default, rename = "statusCode", deserialize_with = "present")]
-        status: bool,
-    }
-    fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
-        IgnoredAny::deserialize(deserializer).map(|_| true)
-    }
-    if !answer.starts_with(b"{") {
-        return Ok(false);
-    }
-    Ok(serde_json::from_slice::<Has>(answer)?.status)
-}
-
 fn parse_integrated(answer: &[u8]) -> Option<Response> {
-    let parse_integrated: IntegratedReply<'_> = serde_json::from_slice(answer).ok()?;
-    let status = whole_number(&parse_integrated.status_code)?;
+    let fields: Fields<'_> = serde_json::from_slice(answer).ok()?;
+    let status = whole_number(&parse(fields.status?)?)?;
     let status = StatusCode::from_u16(status).ok();
     let status = status.filter(|status| !status.is_informational())?;
-    let body = match parse_integrated.body {
+    let base64: Option<bool> = fields.base64.map_or(Some(None), parse)?;
+    let headers: Option<Map<String, Value>> = fields.headers.map_or(Some(None), parse)?;
+    let body = match fields.body {
         None => Vec::new(),
-        Some(raw) => body(raw.get(), parse_integrated.base64.unwrap_or_default())?,
+        Some(raw) => body(raw.get(), base64.unwrap_or_default())?,
     };
     let mut reply = Response::new(Body::from(body));
     *reply.status_mut() = status;
-    for (name, value) in parse_integrated.headers.unwrap_or_default() {
+    for (name, value) in headers.unwrap_or_default() {
         let name: HeaderName = name.parse().ok()?;
         if is_hop_by_hop(&name) {
             continue;
@@ -111,6 +143,10 @@ fn parse_integrated(answer: &[u8]) -> Option<Response> {
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     }
     Some(reply)
+}
+
+fn parse<'a, T: Deserialize<'a>>(raw: &'a RawValue) -> Option<T> {
+    serde_json::from_str(raw.get()).ok()
 }
 
 /// Parses a status; Python may write a whole number as 200.0.
@@ -183,8 +219,8 @@ mod tests {
 
     use super::*;
 
-    async fn shown(answer: &str) -> (u16, Vec<(String, String)>, String) {
-        let reply = from_answer(Bytes::copy_from_slice(answer.as_bytes()));
+    async fn shown(answer: &[u8]) -> (u16, Vec<(String, String)>, String) {
+        let reply = from_answer(Bytes::copy_from_slice(answer), UrlErrors::Scf);
         let status = reply.status().as_u16();
         let headers = reply.headers().iter().map(|(name, value)| {
             let value = value.to_str().expect("text").to_owned();
@@ -305,7 +341,7 @@ mod tests {
             ),
         ];
         for (answer, status, headers, body) in rows {
-            let got = shown(answer).await;
+            let got = shown(answer.as_bytes()).await;
             assert_eq!((got.0, &got.1), (status, &headers), "{answer}");
             assert!(
                 got.2.contains(body) && got.2.is_empty() == body.is_empty(),
@@ -313,5 +349,67 @@ mod tests {
                 got.2
             );
         }
+    }
+    #[tokio::test]
+    async fn integrated_reply_is_recognised_in_any_common_encoding() {
+        let rows: &[(&[u8], u16, &str)] = &[
+            (
+                b"\xef\xbb\xbf{\"statusCode\":201,\"body\":\"ok\"}",
+                201,
+                "ok",
+            ),
+            (b"\n {\"statusCode\":201,\"body\":\"ok\"}\n", 201, "ok"),
+            (
+                b"{\"statusCode\":201,\"body\":\"\xed\xa0\xbc\xed\xbc\xa7\"}",
+                201,
+                "\u{1f327}",
+            ),
+            (
+                b"{\"statusCode\":201,\"body\":\"\xed\xa0\xbc\"}",
+                201,
+                "\u{fffd}",
+            ),
+            (
+                b"{\"statusCode\":201,\"x\":\"\xff\",\"body\":\"ok\"}",
+                201,
+                "ok",
+            ),
+            (b"{\"statusCode\":201,\"body\":\"a\nb\"}", 201, "a\nb"),
+            // The last one counts.
+            (
+                b"{\"statusCode\":\"x\",\"body\":\"a\",\"statusCode\":201,\"body\":\"b\"}",
+                201,
+                "b",
+            ),
+            (
+                b"{\"headers\":1,\"statusCode\":201,\"headers\":{}}",
+                201,
+                "",
+            ),
+            (b"{\"status\\u0043ode\":201,\"body\":\"ok\"}", 201, "ok"),
+            (
+                b"{\"statusCode\":200,\"isBase64Encoded\":true,\"body\":\"aG\\u000bk=\"}",
+                200,
+                "hi",
+            ),
+            (b"{\"statusCode\":null}", 403, "Invalid scf response format"),
+        ];
+        for (answer, status, body) in rows {
+            let got = shown(answer).await;
+            assert_eq!(got.0, *status, "{answer:x?}: {}", got.2);
+            assert!(got.2.contains(body), "{answer:x?}: {}", got.2);
+        }
+        // Of a body nothing is changed.
+        let answer = b"\xef\xbb\xbf{\"a\":\"\xff\"}";
+        let reply = from_answer(Bytes::from_static(answer), UrlErrors::Scf);
+        let body = reply.into_body().collect().await.expect("a body");
+        assert_eq!(body.to_bytes(), &answer[..]);
+    }
+
+    #[test]
+    fn malformed_reply_is_a_bad_gateway_in_http_mode() {
+        let status = |errors| integrated(b"{\"statusCode\":42}", errors).status();
+        assert_eq!(status(UrlErrors::Scf), StatusCode::FORBIDDEN);
+        assert_eq!(status(UrlErrors::Http), StatusCode::BAD_GATEWAY);
     }
 }
