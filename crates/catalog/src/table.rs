@@ -10,6 +10,7 @@
 mod bucket;
 mod bytes;
 mod domain;
+mod follow;
 mod functions;
 mod layers;
 mod namespaces;
@@ -23,20 +24,23 @@ pub(crate) use quota::settings_key;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, RwLock};
+use std::time::Duration;
 
 use model::AccountId;
 use tokio::sync::{Mutex, broadcast, watch};
-use tracing::error;
 
 use crate::error::Error;
 use crate::format;
-use crate::kv::{Kv, KvError, KvEvent, Precondition, Revision};
+use crate::kv::{Kv, KvError, Precondition, Revision};
 use crate::migrate::migrate;
 use crate::stored::FunctionChange;
 use crate::view::View;
 
 /// Changes buffered for a slow subscriber. If it lags further, it must reload everything.
 const SUBSCRIBER_BUFFER: usize = 4096;
+
+/// Longest time until a stored write is in the view. It is exceeded only while the store cannot be watched.
+const VIEW_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// A handle to the catalog. Clones are cheap and share it.
 #[derive(Clone)]
@@ -83,11 +87,11 @@ impl Catalog {
         migrate(&kv).await?;
         let mut watched = kv.watch().await?;
         let mut view = View::default();
-        for entry in watched.snapshot {
+        for entry in std::mem::take(&mut watched.snapshot) {
             view.apply(&entry.key, Some(&entry.value), entry.revision)?;
         }
         let (changes, _) = broadcast::channel(SUBSCRIBER_BUFFER);
-        let (applied, _) = watch::channel(view.revision);
+        let (applied, _) = watch::channel(watched.revision);
         let inner = Arc::new(Inner {
             kv,
             access: AtomicU64::new(view.access.revision),
@@ -98,13 +102,7 @@ impl Catalog {
             account_bytes,
             reserved_bytes: std::sync::Mutex::default(),
         });
-        let weak = Arc::downgrade(&inner);
-        tokio::spawn(async move {
-            while let Some(event) = watched.events.recv().await {
-                let Some(inner) = weak.upgrade() else { return };
-                inner.follow(&event);
-            }
-        });
+        tokio::spawn(follow::follow(Arc::downgrade(&inner), watched));
         Ok(Self { inner })
     }
 
@@ -172,33 +170,16 @@ impl Catalog {
     /// Waits until the view contains a write, so that writers read their own writes.
     async fn wait_for(&self, revision: Revision) -> Result<(), Error> {
         let mut applied = self.inner.applied.subscribe();
-        let waited = applied.wait_for(|applied| *applied >= revision).await;
-        waited
-            .map(drop)
-            .map_err(|_| Error::Store(KvError::Unavailable("the watch has stopped".into())))
-    }
-}
-
-impl Inner {
-    fn follow(&self, event: &KvEvent) {
-        let applied = {
-            let mut view = self
-                .view
-                .write()
-                .unwrap_or_else(std::sync::PoisonError::into_inner);
-            let applied = view.apply(&event.key, event.value.as_deref(), event.revision);
-            self.access.store(view.access.revision, Ordering::Release);
-            applied
-        };
-        match applied {
-            Ok(changes) => {
-                for change in changes {
-                    drop(self.changes.send(change));
-                }
-            }
-            Err(e) => error!(error = %e, "failed to apply a change of the catalog"),
+        let waited = applied.wait_for(|applied| *applied >= revision);
+        match tokio::time::timeout(VIEW_TIMEOUT, waited).await {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(_)) => Err(Error::Store(KvError::Unavailable(
+                "the watch has stopped".into(),
+            ))),
+            Err(_) => Err(Error::Store(KvError::Unavailable(
+                "the change is stored, but the catalog does not see its store's changes; see the log, and restart virga".into(),
+            ))),
         }
-        self.applied.send_replace(event.revision);
     }
 }
 

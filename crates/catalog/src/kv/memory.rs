@@ -52,6 +52,13 @@ impl State {
 }
 
 impl MemoryKv {
+    /// Ends all watches.
+    #[cfg(test)]
+    pub(crate) fn end_watches(&self) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.watchers.clear();
+    }
+
     fn with<T: Send + 'static>(
         &self,
         run: impl FnOnce(&mut State) -> Result<T, KvError>,
@@ -118,6 +125,7 @@ impl Kv for MemoryKv {
             };
             Ok(Watch {
                 snapshot: state.entries.iter().map(entry).collect(),
+                revision: state.last,
                 events,
             })
         })

@@ -55,6 +55,8 @@ pub struct KvEvent {
 pub struct Watch {
     /// Entries at the start of the watch.
     pub snapshot: Vec<KvEntry>,
+    /// Revision of the store at the start of the watch.
+    pub revision: Revision,
     /// Changes since the snapshot, in order, including the watcher's own writes.
     pub events: mpsc::UnboundedReceiver<KvEvent>,
 }
@@ -113,6 +115,7 @@ mod suite {
     async fn conforms(kv: &dyn Kv) {
         let mut watch = kv.watch().await.expect("a watch");
         assert!(watch.snapshot.is_empty());
+        assert_eq!(watch.revision, 0);
 
         let first = kv
             .put("a/1", b"x".to_vec(), Precondition::Absent)
@@ -170,14 +173,10 @@ mod suite {
         }
         assert!(watch.events.try_recv().is_err(), "an extra change");
         assert_eq!(seen, expected, "every successful change, in order");
-        let keys: Vec<_> = kv
-            .watch()
-            .await
-            .expect("a watch")
-            .snapshot
-            .into_iter()
-            .map(|e| e.key)
-            .collect();
+        let again = kv.watch().await.expect("a watch");
+        // Also a deletion is a revision.
+        assert!(again.revision > second);
+        let keys: Vec<_> = again.snapshot.into_iter().map(|e| e.key).collect();
         assert_eq!(keys, ["b/1"]);
     }
 

@@ -102,6 +102,7 @@ impl Kv for SealedKv {
         Box::pin(async move {
             let Watch {
                 snapshot,
+                revision,
                 mut events,
             } = self.inner.watch().await?;
             let opened = snapshot
@@ -128,6 +129,7 @@ impl Kv for SealedKv {
             });
             Ok(Watch {
                 snapshot,
+                revision,
                 events: receiver,
             })
         })

@@ -162,7 +162,13 @@ impl StoreThread {
             }
             Call::Watch(answer) => {
                 let (sender, events) = mpsc::unbounded_channel();
-                let watch = self.list("").map(|snapshot| Watch { snapshot, events });
+                let watch = self.list("").and_then(|snapshot| {
+                    Ok(Watch {
+                        snapshot,
+                        revision: self.revision()?,
+                        events,
+                    })
+                });
                 self.watchers.push(sender);
                 let _ = answer.send(watch.map_err(unavailable));
             }
@@ -182,6 +188,14 @@ impl StoreThread {
             "SELECT key, value, revision FROM entry WHERE key >= ?1 AND substr(key, 1, length(?1)) = ?1 ORDER BY key",
         )?;
         find.query_map([prefix], read_entry)?.collect()
+    }
+
+    /// Returns the revision of the last commit.
+    fn revision(&self) -> rusqlite::Result<Revision> {
+        let last = self
+            .connection
+            .query_row("SELECT revision FROM last", [], |row| row.get::<_, i64>(0))?;
+        Ok(last as Revision)
     }
 
     /// Commits writes in one transaction, then notifies the watchers, then the writers.

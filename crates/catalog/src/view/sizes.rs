@@ -25,6 +25,11 @@ impl Sizes {
         }
     }
 
+    /// Returns the keys of all records.
+    pub(crate) fn keys(&self) -> impl Iterator<Item = &str> {
+        self.records.keys().map(String::as_str)
+    }
+
     /// Returns the size of a record (bytes), if there is one.
     pub(crate) fn record(&self, key: &str) -> Option<u64> {
         self.records.get(key).copied()
