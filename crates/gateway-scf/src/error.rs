@@ -202,6 +202,8 @@ pub(super) fn ingest(error: IngestError) -> Error {
     };
     match error {
         IngestError::Invalid(error) => invalid(error),
+        // Every orderly stop cuts off calls that wait.
+        IngestError::Draining => Error::new(code, error.to_string()).temporary(),
         other => Error::new(code, other.to_string()),
     }
 }

@@ -319,7 +319,7 @@ async fn api(State(gateway): State<Arc<Gateway>>, request: Request) -> Response 
         }
         Err((action, refused)) => {
             gateway.metrics.api_request(action, refused.code.as_str());
-            if refused.code == Code::InternalError {
+            if refused.fault {
                 error!(request = shown, action, error = %refused, "an API request failed");
             } else {
                 debug!(request = shown, action, error = %refused, "an API request was refused");

@@ -10,6 +10,9 @@ pub struct Error {
     pub code: Code,
     /// Message: the field, the value given and the values allowed.
     pub message: String,
+    /// Whether it is a fault of the server, which its operator must see. Every internal error is, unless it is
+    /// [temporary](Self::temporary).
+    pub fault: bool,
 }
 
 impl Error {
@@ -18,6 +21,16 @@ impl Error {
         Self {
             code,
             message: message.into(),
+            fault: code == Code::InternalError,
+        }
+    }
+
+    /// Marks an error as temporary, as while the server shuts down: it is no fault.
+    #[must_use]
+    pub fn temporary(self) -> Self {
+        Self {
+            fault: false,
+            ..self
         }
     }
 }

@@ -127,6 +127,34 @@ fn sigterm_lets_running_requests_end() {
 }
 
 #[test]
+fn waiting_calls_are_refused_at_shutdown_without_an_error_in_the_log() {
+    let mut server = Server::flags(VIRGA, &["--wait", "60"]);
+    let client = server.client();
+    client.create(
+        "fun",
+        &version("done"),
+        json!({"MemorySize": 128, "Timeout": 30}),
+    );
+    client.ok(
+        "PutReservedConcurrencyConfig",
+        &json!({"FunctionName": "fun", "ReservedConcurrencyMem": 128}),
+    );
+    let call = running(&client, "fun", 3.0);
+    let waiting = {
+        let client = client.clone();
+        thread::spawn(move || client.call("Invoke", &json!({"FunctionName": "fun"})))
+    };
+    eventually("it waits", || {
+        client.metric("virga_requests_waiting") == Some(1.0)
+    });
+    assert!(server.terminate().success());
+    assert_eq!(answer(call), "\"done\"");
+    let refused = waiting.join().expect("no panic").expect_err("refused");
+    assert_eq!(refused.code, "InternalError", "{refused:?}");
+    // Its log has no ERROR, or the server's end fails this test.
+}
+
+#[test]
 fn sigterm_during_start_leaves_nothing() {
     let mut server = server();
     server.client().create("fun", &version("there"), json!({}));
