@@ -19,7 +19,7 @@ use crate::{Client, Objects};
 pub struct Options {
     /// Flags of `virga up`.
     pub flags: Vec<String>,
-    /// Whether ERROR lines in its log are expected. Otherwise they fail the test.
+    /// Whether faults in its log are expected: ERROR lines, panics, and warnings that no test provokes. Otherwise they fail the test.
     pub errors: bool,
     /// Whether an unprivileged user starts it. Such a server cannot be restarted.
     pub user: bool,
@@ -373,6 +373,21 @@ impl Server {
     }
 }
 
+/// Warnings that are faults of the server whatever a test does to it.
+const FAULTS: &[&str] = &[
+    "the watch of the catalog store ended",
+    "failed to watch the catalog store",
+    "failed to fsync",
+];
+
+/// Returns whether a line of a log is a fault of the server: an error, a panic, or such a warning.
+fn is_fault(line: &str) -> bool {
+    let warns = line.contains("\"level\":\"WARN\"");
+    line.contains("\"level\":\"ERROR\"")
+        || (line.starts_with("thread '") && line.contains("panicked at"))
+        || (warns && FAULTS.iter().any(|fault| line.contains(fault)))
+}
+
 /// Finds all directories of a name below a directory.
 fn below(directory: &Path, name: &str, found: &mut Vec<PathBuf>) {
     for inner in directories(directory) {
@@ -417,11 +432,8 @@ impl Drop for Server {
             eprintln!("--- server log\n{}", log.get(from..).unwrap_or(&log));
         } else if !self.options.errors {
             let log = self.log();
-            let errors: Vec<_> = log
-                .lines()
-                .filter(|line| line.contains("\"level\":\"ERROR\""))
-                .collect();
-            assert!(errors.is_empty(), "errors in its log: {errors:#?}");
+            let faults: Vec<_> = log.lines().filter(|line| is_fault(line)).collect();
+            assert!(faults.is_empty(), "faults in its log: {faults:#?}");
         }
     }
 }

@@ -49,6 +49,7 @@ mod signed_calls;
 mod signing;
 mod starts;
 mod status;
+mod synced;
 mod system_environment;
 mod tls;
 mod tmp_disk;

@@ -1,8 +1,9 @@
 //! What a function sees, and what its caller sees when it fails.
 
 use serde_json::{Value, json};
-use testkit::{Client, Options, Server};
+use testkit::{Client, Options, Server, programs};
 
+use crate::urls::logged;
 use crate::{VIRGA, server};
 
 fn create(client: &Client, name: &str, source: &str) {
@@ -695,4 +696,31 @@ def main_handler(event, context):
         (count, true),
         "some were drawn twice"
     );
+}
+
+#[test]
+fn output_after_an_answer_is_in_the_log_of_the_next_request() {
+    let server = server();
+    let client = server.client();
+    let python = "import threading, time\nlate = None\ndef write():\n    time.sleep(0.2)\n    print('written late')\n\
+        def main_handler(e, c):\n    global late\n    if late is None:\n        late = threading.Thread(target=write)\n        \
+        late.start()\n        return 'first'\n    late.join()\n    return 'second'\n";
+    let node = "let late = null;\nexports.main_handler = async () => {\n  if (late !== null) { await late; return 'second'; }\n  \
+        late = new Promise((done) => setTimeout(() => { console.log('written late'); done(); }, 200));\n  return 'first';\n};\n";
+    client.create("python", python, json!({}));
+    let code = programs(&[("index.js", node.as_bytes())]);
+    client.ok(
+        "CreateFunction",
+        &json!({"FunctionName": "node", "Runtime": "Nodejs18.15", "Code": {"ZipFile": code}}),
+    );
+    client.wait_until_ready("node");
+    for function in ["python", "node"] {
+        let [first, second] = ["first", "second"].map(|expected| {
+            let result = client.invoke(function, &json!({}));
+            assert_eq!(result["RetMsg"], format!("\"{expected}\""), "{function}");
+            logged(&client, function, &result["FunctionRequestId"])
+        });
+        assert!(!first.contains("written late"), "{function}: {first}");
+        assert!(second.contains("written late"), "{function}: {second}");
+    }
 }

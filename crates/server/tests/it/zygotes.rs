@@ -189,3 +189,45 @@ fn nothing_of_one_instances_memory_is_in_another() {
         }
     }
 }
+
+/// Runs a function whose process takes a name that the host sees, and returns the parent of that process.
+fn parent_of_instance(client: &Client, function: &str, mark: &str) -> u64 {
+    // The kernel keeps 15 characters.
+    assert!(mark.len() <= 15);
+    let source = format!(
+        "import ctypes\ndef main_handler(e, c):\n    return ctypes.CDLL(None).prctl(15, b'{mark}', 0, 0, 0)\n"
+    );
+    client.create(function, &source, json!({"Runtime": "Python3.9"}));
+    assert_eq!(client.answer(function, &json!({})), 0);
+    let processes = std::fs::read_dir("/proc").expect("processes").flatten();
+    let found = processes.find_map(|process| {
+        let status = std::fs::read_to_string(process.path().join("status")).ok()?;
+        let field = |name: &str| {
+            let line = status.lines().find_map(|line| line.strip_prefix(name));
+            line.map(|line| line.trim().to_owned())
+        };
+        (field("Name:")? == mark).then(|| field("PPid:")?.parse().ok())?
+    });
+    found.expect("the function's process")
+}
+
+#[test]
+fn two_accounts_never_share_a_zygote() {
+    let server = server();
+    let client = server.client();
+    let account = client.operate("CreateAccount", &json!({"Name": "other"}));
+    let other = client.with_new_key(&account.expect("an account")["Key"]);
+    let mark = |number: u32| format!("zyg{}-{number}", server.pid());
+    // Two functions of each account, alternately, so that a zygote in common would serve either.
+    let first = parent_of_instance(&client, "one", &mark(1));
+    let others = parent_of_instance(&other, "one", &mark(2));
+    let second = parent_of_instance(&client, "two", &mark(3));
+    let others_second = parent_of_instance(&other, "two", &mark(4));
+    let all = zygotes(&server);
+    for parent in [first, second, others, others_second] {
+        assert!(all.contains(&parent), "{parent} is none of {all:?}");
+    }
+    for own in [first, second] {
+        assert!(own != others && own != others_second, "{own} serves both");
+    }
+}
