@@ -199,7 +199,7 @@ fn parent_of_instance(client: &Client, function: &str, mark: &str) -> u64 {
     );
     client.create(function, &source, json!({"Runtime": "Python3.9"}));
     assert_eq!(client.answer(function, &json!({})), 0);
-    let processes = std::fs::read_dir("/proc").expect("processes").flatten();
+    let mut processes = std::fs::read_dir("/proc").expect("processes").flatten();
     let found = processes.find_map(|process| {
         let status = std::fs::read_to_string(process.path().join("status")).ok()?;
         let field = |name: &str| {
