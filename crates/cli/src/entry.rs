@@ -119,9 +119,9 @@ impl Contents {
             } else {
                 wanted.runtime
             };
-            let told = self.elsewhere(wanted, program);
+            let advice = self.elsewhere(wanted, program);
             return Some(format!(
-                "the package has no {program} at its root, the program that a {kind} starts; {told}"
+                "the package has no {program} at its root, the program that a {kind} starts; {advice}"
             ));
         };
         let (module, function) = wanted.handler.rsplit_once('.')?;
@@ -142,9 +142,9 @@ impl Contents {
         if found {
             return None;
         }
-        let told = self.suggestion(wanted, language, path, function);
+        let advice = self.suggestion(wanted, language, path, function);
         Some(format!(
-            "the package has no {path}{}, which the handler {} of a {} function is in; {told}",
+            "the package has no {path}{}, which the handler {} of a {} function is in; {advice}",
             suffixes[0], wanted.handler, wanted.runtime
         ))
     }

@@ -467,7 +467,7 @@ mod tests {
         fs::write(root.join(odd), "").expect("written");
         refused("a file");
         assert!(pack(&root.join(odd), &[], false).is_err());
-        // What is left out anyway needs no name.
+        // An excluded file may have any name.
         fs::write(root.join(".virgaignore"), "*.txt\n").expect("written");
         pack(root, &[], false).expect("packed");
         fs::remove_file(root.join(".virgaignore")).expect("removed");

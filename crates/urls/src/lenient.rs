@@ -9,7 +9,7 @@ use std::borrow::Cow;
 /// The byte order mark in UTF-8.
 const MARK: &[u8] = b"\xef\xbb\xbf";
 
-/// Removes what may stand before a document: a byte order mark and white space.
+/// Removes a byte order mark and white space before a document.
 pub(super) fn trimmed(document: &[u8]) -> &[u8] {
     let document = document.strip_prefix(MARK).unwrap_or(document);
     document.trim_ascii_start()

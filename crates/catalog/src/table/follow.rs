@@ -102,7 +102,7 @@ fn missed(
 }
 
 impl Inner {
-    /// Applies changes at once, and then tells the writers that the view contains everything up to a revision.
+    /// Applies changes at once, and then notifies the writers that the view contains everything up to a revision.
     fn apply_all(&self, events: impl IntoIterator<Item = KvEvent>, revision: Revision) {
         let mut changes = Vec::new();
         {

@@ -1,4 +1,4 @@
-//! What is answered is on stable storage: the kernel was asked for it before each answer.
+//! Answered changes are on stable storage: each was synced before its answer.
 
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
