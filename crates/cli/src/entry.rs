@@ -226,7 +226,10 @@ impl Contents {
         });
         match below {
             Some(folder) => format!("it has one in {folder}/: deploy that directory"),
-            None => "add the file, or name another --handler file.function".to_owned(),
+            None if Language::of_runtime(wanted.runtime).is_some() && !wanted.web => {
+                "add the file, or name another --handler file.function".to_owned()
+            }
+            None => "add it, and make it executable".to_owned(),
         }
     }
 }
