@@ -135,7 +135,7 @@ fn call_that_arrives_during_shutdown_is_refused_without_an_error_in_the_log() {
     client.create("fun", &version("done"), json!({"Timeout": 30}));
     let body = json!({"FunctionName": "fun"}).to_string();
     let head = client.signed_head("Invoke", body.as_bytes(), body.len());
-    let head = head.replacen("\r\n\r\n", "\r\nExpect: 100-continue\r\n\r\n", 1);
+    let head = format!("{head}Expect: 100-continue\r\n\r\n");
     // The running call keeps the server until the other one has its body.
     let call = running(&client, "fun", 3.0);
     let mut late = TcpStream::connect(client.host()).expect("a server");
