@@ -110,21 +110,12 @@ pub(super) fn run(client: &Client, args: &DeployArgs, output: &Output) -> Result
     }
     let installs = installs(args, existing.as_ref());
     let packed = pack(&args.source, &args.include, installs)?;
-    let runtime = match (&existing, &args.runtime) {
-        (Some(existing), _) => existing.runtime.clone(),
-        (None, Some(runtime)) => Some(runtime.clone()),
-        (None, None) => Some(default_runtime(client, &name, &source)?),
-    };
-    let runtime = runtime.unwrap_or_default();
-    let handler = match (&args.handler, &existing) {
-        (None, None) if source.is_file() => entry::handler_of_file(&source),
-        (given, _) => given.clone(),
-    };
-    check_entry_point(
-        &packed,
+    let (runtime, handler) = entry_point(
+        client,
         args,
-        handler.as_deref(),
-        &runtime,
+        &name,
+        &source,
+        &packed,
         existing.as_ref(),
         output,
     )?;
@@ -225,6 +216,30 @@ fn create(
         ..t::CreateFunctionRequest::default()
     })?;
     Ok(())
+}
+
+/// Chooses runtime and handler, and refuses a package without an entry point.
+fn entry_point(
+    client: &Client,
+    args: &DeployArgs,
+    name: &str,
+    source: &Path,
+    packed: &Packed,
+    existing: Option<&t::GetFunctionResponse>,
+    output: &Output,
+) -> Result<(String, Option<String>), Failure> {
+    let runtime = match (existing, &args.runtime) {
+        (Some(existing), _) => existing.runtime.clone(),
+        (None, Some(runtime)) => Some(runtime.clone()),
+        (None, None) => Some(default_runtime(client, name, source)?),
+    };
+    let runtime = runtime.unwrap_or_default();
+    let handler = match (&args.handler, existing) {
+        (None, None) if source.is_file() => entry::handler_of_file(source),
+        (given, _) => given.clone(),
+    };
+    check_entry_point(packed, args, handler.as_deref(), &runtime, existing, output)?;
+    Ok((runtime, handler))
 }
 
 /// Refuses a package without an entry point. If a layer or an installed dependency may have it, only says so.
