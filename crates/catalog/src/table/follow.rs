@@ -224,9 +224,10 @@ mod tests {
         store.store.end_watches();
         let bytes = crate::format::encode(&record("added")).expect("bytes");
         let key = |name: &str| format!("namespace/{ACCOUNT}/{name}");
-        let put = store.put(&key("added"), bytes, Precondition::Absent);
+        let (added, gone) = (key("added"), key("gone"));
+        let put = store.put(&added, bytes, Precondition::Absent);
         put.await.expect("written");
-        let deleted = store.delete(&key("gone"), Precondition::Any);
+        let deleted = store.delete(&gone, Precondition::Any);
         let revision = deleted.await.expect("deleted");
         let mut applied = catalog.inner.applied.subscribe();
         let seen = applied.wait_for(|applied| *applied >= revision);
