@@ -405,7 +405,7 @@ mod tests {
         assert_eq!(
             text,
             Err(format!(
-                "FunctionName: \"9\" is not allowed; {}",
+                "function name: \"9\" is not allowed; {}",
                 FunctionName::ALLOWED
             ))
         );

@@ -216,7 +216,7 @@ fn unsupported_and_malformed_policies_are_rejected() {
             statement(&format!(r#","x":"{}""#, "y".repeat(TEXT_MAX))),
             "6144",
         ),
-        ("[]".into(), "Policy"),
+        ("[]".into(), "policy: "),
     ];
     for (text, part) in rows {
         let refused = Policy::parse(&text).expect_err("refused").to_string();
