@@ -144,7 +144,7 @@ import os, struct, threading
 def main_handler(event, context):
     if event.get("forge"):
         body = struct.pack("<H", 200) + b'"forged"'
-        frame = struct.pack("<IBxxx", len(body), 17) + body
+        frame = struct.pack("<IBBxx", len(body), 17, 2) + body
         threading.Timer(0.3, os.write, (4, frame)).start()  # After this request's own answer.
     return "honest"
 """

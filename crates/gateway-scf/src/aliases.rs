@@ -235,7 +235,7 @@ fn routing(function: &Function, config: t::RoutingConfig) -> Result<Routing, Err
             version: version(function, &one.version)?,
             name: name.to_owned(),
             test: RuleTest::parse(&one.method, &one.expression)
-                .map_err(|e| Error::new(Code::InvalidRoutingConfig, e.to_string()))?,
+                .map_err(|e| Error::new(Code::InvalidRoutingConfig, error::rejection(&e)))?,
         })
     };
     Ok(Routing {

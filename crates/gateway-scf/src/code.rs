@@ -173,7 +173,7 @@ fn object(
     region: &str,
 ) -> Result<PackageSource, Error> {
     let bucket = BucketName::of(caller.account, bucket)
-        .map_err(|e| Error::new(Code::InvalidCosBucketName, e.to_string()))?;
+        .map_err(|e| Error::new(Code::InvalidCosBucketName, error::rejection(&e)))?;
     let key = key.strip_prefix('/').unwrap_or(key);
     if key.is_empty() {
         let message =

@@ -9,8 +9,12 @@ use worker::PackageError;
 
 /// Maps a rejected value.
 pub(super) fn invalid(error: Invalid) -> Error {
-    let name = wire_name(error.field);
-    invalid_field(name, error)
+    Error::new(code_of(wire_name(error.field)), rejection(&error))
+}
+
+/// Returns the message about a rejected value, for fields whose code depends on where they stand.
+pub(super) fn rejection(error: &Invalid) -> String {
+    refusal(wire_name(error.field), error)
 }
 
 /// Maps a rejected value of a field with another name than usual.

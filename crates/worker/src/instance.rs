@@ -28,6 +28,8 @@ pub use self::web_server::ForwardError;
 
 /// How long to wait for an instance that seems to be exiting by itself.
 const END_GRACE: Duration = Duration::from_millis(50);
+/// The same where a web function's server closed a connection before its reply: it most likely ends, and its exit status says why.
+const NO_REPLY_GRACE: Duration = Duration::from_millis(500);
 /// The same after an out-of-memory kill, which takes longer on a busy machine.
 const KILL_GRACE: Duration = Duration::from_secs(2);
 /// Limits that hold for every instance of a worker.

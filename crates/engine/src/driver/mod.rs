@@ -19,6 +19,7 @@ use std::time::{Duration, Instant};
 use dispatch::{Limit, MachineEvent, PoolStats, Time};
 use model::{AccountId, Function, FunctionKey, Serving};
 use tokio::sync::Notify;
+use tracing::info;
 use worker::{InstanceSpec, PackageStore, PlatformInfo, Worker};
 
 use self::core::{Core, DriverAction};
@@ -227,6 +228,7 @@ impl Driver {
     pub async fn drain(&self, within: Duration) -> bool {
         self.step(MachineEvent::Drain);
         self.release_builds();
+        info!(instances = self.totals().busy, "waiting for running requests");
         let emptied = self.core().emptied();
         let empty = async {
             loop {

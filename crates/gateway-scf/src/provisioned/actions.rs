@@ -5,7 +5,7 @@ use model::{Provisioned, ProvisionedPolicy, ScheduledAction, TriggerName};
 use scf::types as t;
 use scf::{Code, Error};
 
-use super::super::Gateway;
+use super::super::{Gateway, error};
 use super::count;
 
 pub(super) fn read(
@@ -44,7 +44,8 @@ pub(super) fn read(
 
 fn action(gateway: &Gateway, given: &t::TriggerAction) -> Result<ScheduledAction, Error> {
     let name = TriggerName::parse(given.trigger_name.as_deref().unwrap_or_default());
-    let name = name.map_err(|e| Error::new(Code::InvalidProvisionTriggerName, e.to_string()))?;
+    let name =
+        name.map_err(|e| Error::new(Code::InvalidProvisionTriggerName, error::rejection(&e)))?;
     let number = given.trigger_provisioned_concurrency_num;
     let instances = number.and_then(count).ok_or_else(|| {
         let shown = number.map_or("nothing".into(), |number| number.to_string());

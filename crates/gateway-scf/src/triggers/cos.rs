@@ -134,9 +134,9 @@ fn events(name: &str, bucket: BucketName, desc: &str) -> Result<ObjectEvents, Er
     }
     let filter = desc.filter.unwrap_or_default();
     let part = |text: Option<String>| text.unwrap_or_default();
-    let event = ObjectEvent::parse(&desc.event).map_err(|e| wrong(&e.to_string()))?;
+    let event = ObjectEvent::parse(&desc.event).map_err(|e| wrong(&error::rejection(&e)))?;
     ObjectEvents::new(bucket, event, &part(filter.prefix), &part(filter.suffix))
-        .map_err(|e| wrong(&e.to_string()))
+        .map_err(|e| wrong(&error::rejection(&e)))
 }
 
 fn wrong(why: &str) -> Error {

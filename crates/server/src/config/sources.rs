@@ -96,7 +96,7 @@ mod tests {
             ),
             (
                 format!("[a]\ntoken = '{TOKEN}'\n[a.buckets]\nx = 'X'"),
-                "a: CosBucketName",
+                "a: bucket name",
             ),
             (
                 format!("[a]\ntoken = '{TOKEN}'\n[b]\ntoken = '{TOKEN}'"),

@@ -11,7 +11,7 @@ use tokio::net::unix::pipe;
 use tracing::warn;
 
 use super::output::{collect, readable};
-use super::{Channel, END_GRACE, Instance, KILL_GRACE, Web};
+use super::{Channel, END_GRACE, Instance, KILL_GRACE, NO_REPLY_GRACE, Web};
 use crate::log::Log;
 use crate::outcome::Failure;
 use crate::web::{Connections, Head, NoReply, NoReplyCause, PORT, Payload, StreamedReply};
@@ -94,12 +94,16 @@ impl Instance {
 
     /// Returns why a web function's server sent no reply or an incomplete one, if its end is the reason.
     pub async fn connection_failure(&self) -> Option<Failure> {
+        self.failure_within(END_GRACE).await
+    }
+
+    async fn failure_within(&self, grace: Duration) -> Option<Failure> {
         // If the server has ended, the notification is on its way; after an out-of-memory kill it certainly is.
         let killed = self.process.with_slot(|slot| slot.out_of_memory());
         let grace = if killed == Some(true) {
             KILL_GRACE
         } else {
-            END_GRACE
+            grace
         };
         self.end_within(grace).await
     }
@@ -114,7 +118,7 @@ impl Instance {
     async fn no_reply(&self, why: &NoReply) -> ForwardError {
         let started = why.started;
         let ended = if started {
-            self.connection_failure().await
+            self.failure_within(NO_REPLY_GRACE).await
         } else {
             // A server that refuses a request, or leaves it unread, most likely exits.
             self.end_within(KILL_GRACE).await
