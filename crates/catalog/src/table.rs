@@ -12,6 +12,7 @@ mod bytes;
 mod domain;
 mod follow;
 mod functions;
+mod inner;
 mod layers;
 mod namespaces;
 mod owned;
@@ -29,6 +30,7 @@ use std::time::Duration;
 use model::AccountId;
 use tokio::sync::{Mutex, broadcast, watch};
 
+use self::inner::Inner;
 use crate::error::Error;
 use crate::format;
 use crate::kv::{Kv, KvError, Precondition, Revision};
@@ -46,21 +48,6 @@ const VIEW_TIMEOUT: Duration = Duration::from_secs(60);
 #[derive(Clone)]
 pub struct Catalog {
     inner: Arc<Inner>,
-}
-
-struct Inner {
-    kv: Arc<dyn Kv>,
-    view: RwLock<View>,
-    applied: watch::Sender<Revision>,
-    changes: broadcast::Sender<FunctionChange>,
-    /// Revision of the last change of an account, key or role.
-    access: AtomicU64,
-    /// Serializes changes whose admission depends on other entries: quotas, and the emptiness of a namespace.
-    admission: Mutex<()>,
-    /// Quota on the size of an account's records (bytes); 0 = unlimited.
-    account_bytes: u64,
-    /// Bytes reserved by writes in progress, per account.
-    reserved_bytes: std::sync::Mutex<HashMap<AccountId, u64>>,
 }
 
 impl std::fmt::Debug for Catalog {

@@ -25,6 +25,7 @@ mod output;
 mod pack;
 mod role;
 mod roots;
+mod runtimes;
 mod s3;
 mod trigger;
 mod upload;

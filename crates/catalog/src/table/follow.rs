@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use tracing::{error, info, warn};
 
-use super::Inner;
+use super::inner::Inner;
 use crate::kv::{Kv, KvEvent, Revision, Watch};
 use crate::view::View;
 

@@ -228,7 +228,10 @@ impl Driver {
     pub async fn drain(&self, within: Duration) -> bool {
         self.step(MachineEvent::Drain);
         self.release_builds();
-        info!(instances = self.totals().busy, "waiting for running requests");
+        info!(
+            instances = self.totals().busy,
+            "waiting for running requests"
+        );
         let emptied = self.core().emptied();
         let empty = async {
             loop {

@@ -144,7 +144,9 @@ fn call_that_arrives_during_shutdown_is_refused_without_an_error_in_the_log() {
     late.read_exact(&mut asked).expect("an answer");
     assert_eq!(&asked, b"HTTP/1.1 100 Continue\r\n\r\n");
     server.signal("-TERM");
-    eventually("it drains", || server.log().contains("waiting for running requests"));
+    eventually("it drains", || {
+        server.log().contains("waiting for running requests")
+    });
     late.write_all(body.as_bytes()).expect("sent");
     let mut refused = String::new();
     late.read_to_string(&mut refused).expect("an answer");
