@@ -22,7 +22,6 @@ pub use bucket::TriggerConflict;
 pub use owned::OwnedResources;
 pub(crate) use quota::settings_key;
 
-use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, RwLock};
 use std::time::Duration;
@@ -35,7 +34,6 @@ use crate::error::Error;
 use crate::format;
 use crate::kv::{Kv, KvError, Precondition, Revision};
 use crate::migrate::migrate;
-use crate::stored::FunctionChange;
 use crate::view::View;
 
 /// Changes buffered for a slow subscriber. If it lags further, it must reload everything.
