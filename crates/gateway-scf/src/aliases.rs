@@ -6,7 +6,7 @@ use scf::types as t;
 use scf::{Code, Error};
 
 use super::error;
-use super::functions::{changeable, description, find, key, page};
+use super::functions::{change, description, find, key, page};
 use super::{Caller, Gateway, Serve, triggers};
 
 /// Source: SCF routes between two versions.
@@ -22,31 +22,31 @@ impl Serve for CreateAlias {
     ) -> Result<t::Empty, Error> {
         let key = key(caller, &request.function_name, request.namespace.as_deref())?;
         let name = user_defined_name(&request.name)?;
-        let stored = changeable(gateway, &key)?;
-        let mut function = stored.value.clone();
-        if name == Alias::DEFAULT || function.aliases.contains_key(name) {
-            let message = format!("Name: function {} has an alias {name}; update it", key.name);
-            return Err(Error::new(Code::AliasInUse, message));
-        }
-        let most = gateway.limits.aliases_per_function as usize;
-        if function.aliases.len() >= most {
-            let message = format!("the function has its {most} aliases already; delete some first");
-            return Err(Error::new(Code::LimitExceededAlias, message));
-        }
-        let now = clock::now_ms();
-        let alias = Alias {
-            description: description(request.description.as_deref(), &gateway.limits)?,
-            version: version(&function, &request.function_version)?,
-            routing: routing(&function, request.routing_config.unwrap_or_default())?,
-            added: now,
-            modified: now,
-        };
-        function.aliases.insert(name.to_owned(), alias);
-        gateway
-            .catalog
-            .update_function(&stored, &function)
-            .await
-            .map_err(error::function)?;
+        let description = description(request.description.as_deref(), &gateway.limits)?;
+        let config = request.routing_config.unwrap_or_default();
+        change(gateway, &key, |function| {
+            if name == Alias::DEFAULT || function.aliases.contains_key(name) {
+                let message = format!("Name: function {} has an alias {name}; update it", key.name);
+                return Err(Error::new(Code::AliasInUse, message));
+            }
+            let most = gateway.limits.aliases_per_function as usize;
+            if function.aliases.len() >= most {
+                let message =
+                    format!("the function has its {most} aliases already; delete some first");
+                return Err(Error::new(Code::LimitExceededAlias, message));
+            }
+            let now = clock::now_ms();
+            let alias = Alias {
+                description: description.clone(),
+                version: version(function, &request.function_version)?,
+                routing: routing(function, config.clone())?,
+                added: now,
+                modified: now,
+            };
+            function.aliases.insert(name.to_owned(), alias);
+            Ok(())
+        })
+        .await?;
         Ok(t::Empty {})
     }
 }
@@ -58,23 +58,24 @@ impl Serve for UpdateAlias {
         request: t::UpdateAliasRequest,
     ) -> Result<t::Empty, Error> {
         let key = key(caller, &request.function_name, request.namespace.as_deref())?;
-        let stored = changeable(gateway, &key)?;
-        let mut function = stored.value.clone();
-        let mut alias = existing(&function, &request.name)?;
-        alias.version = version(&function, &request.function_version)?;
-        if let Some(config) = request.routing_config {
-            alias.routing = routing(&function, config)?;
-        }
-        if request.description.is_some() {
-            alias.description = description(request.description.as_deref(), &gateway.limits)?;
-        }
-        alias.modified = clock::now_ms();
-        function.aliases.insert(request.name, alias);
-        gateway
-            .catalog
-            .update_function(&stored, &function)
-            .await
-            .map_err(error::function)?;
+        let described = request.description.as_deref();
+        let described = described
+            .map(|text| description(Some(text), &gateway.limits))
+            .transpose()?;
+        change(gateway, &key, |function| {
+            let mut alias = existing(function, &request.name)?;
+            alias.version = version(function, &request.function_version)?;
+            if let Some(config) = &request.routing_config {
+                alias.routing = routing(function, config.clone())?;
+            }
+            if let Some(description) = described.clone() {
+                alias.description = description;
+            }
+            alias.modified = clock::now_ms();
+            function.aliases.insert(request.name.clone(), alias);
+            Ok(())
+        })
+        .await?;
         Ok(t::Empty {})
     }
 }
@@ -139,20 +140,17 @@ impl Serve for DeleteAlias {
         request: t::DeleteAliasRequest,
     ) -> Result<t::Empty, Error> {
         let key = key(caller, &request.function_name, request.namespace.as_deref())?;
-        let stored = changeable(gateway, &key)?;
-        let mut function = stored.value.clone();
         if request.name == Alias::DEFAULT {
             let message = "Name: $DEFAULT belongs to every function and cannot be deleted";
             return Err(Error::new(Code::DeleteAliasFailed, message));
         }
-        existing(&function, &request.name)?;
-        triggers::check_unbound(&function, &Qualifier::Alias(request.name.clone()), "")?;
-        function.aliases.remove(&request.name);
-        gateway
-            .catalog
-            .update_function(&stored, &function)
-            .await
-            .map_err(error::function)?;
+        change(gateway, &key, |function| {
+            existing(function, &request.name)?;
+            triggers::check_unbound(function, &Qualifier::Alias(request.name.clone()), "")?;
+            function.aliases.remove(&request.name);
+            Ok(())
+        })
+        .await?;
         Ok(t::Empty {})
     }
 }

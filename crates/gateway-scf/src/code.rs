@@ -17,6 +17,7 @@ use scf::lenient_base64;
 pub(super) const LARGER_PACKAGE_HINT: &str = "; put a larger one into a bucket and name it by CosBucketName and CosObjectName, as virga deploy does";
 
 /// A package that was stored and unpacked.
+#[derive(Clone)]
 pub(super) struct StoredPackage {
     pub(super) package: Sha256,
     pub(super) size: u64,

@@ -14,7 +14,7 @@ use scf::types as t;
 use scf::{Action, Code, Error};
 use telemetry::{LogQuery, LogRow, OutcomeFilter, SortKey, SortOrder};
 
-use super::functions::{descending, find, get, key, qualified};
+use super::functions::{descending, find, get, key, qualified, replace};
 use super::logs::{DAY_MS, time};
 use super::{Caller, Gateway, Serve, error};
 
@@ -63,6 +63,7 @@ impl Serve for UpdateFunctionEventInvokeConfig {
         }
         let retry_num = retries::read(&retries, gateway.runner.retry_waits()).map_err(wrong)?;
         loop {
+            // Allowed in every state, since it changes no instance.
             let stored = get(gateway, &key)?;
             let usual = EventConfig::default_for(&gateway.limits);
             let old = stored.value.events.unwrap_or(usual);
@@ -74,11 +75,8 @@ impl Serve for UpdateFunctionEventInvokeConfig {
             let mut function = stored.value.clone();
             function.events = Some(config.map_err(error::invalid)?);
             function.modified = clock::now_ms();
-            match gateway.catalog.update_function(&stored, &function).await {
-                Ok(()) => return Ok(t::Empty {}),
-                // A concurrent change; retry with the new version.
-                Err(catalog::Error::Conflict) => {}
-                Err(e) => return Err(error::function(e)),
+            if replace(gateway, &stored, &function).await? {
+                return Ok(t::Empty {});
             }
         }
     }

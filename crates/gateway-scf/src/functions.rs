@@ -1,5 +1,6 @@
 //! The actions on functions.
 
+mod change;
 mod copy;
 mod create;
 mod echo;
@@ -7,6 +8,7 @@ mod fields;
 mod list;
 mod role;
 
+pub(super) use change::{change, replace};
 pub(super) use fields::{description, tags};
 pub(super) use list::{descending, page, page_of};
 
@@ -57,14 +59,8 @@ impl Serve for UpdateFunctionCode {
         let stored = changeable(gateway, &key)?;
         let publish = flag("Publish", request.publish.as_deref())?;
         let given = request.install_dependency.as_deref();
-        let kept = stored
-            .value
-            .config
-            .echo
-            .get(INSTALL_DEPENDENCY)
-            .and_then(Value::as_str);
-        let install = given.filter(|given| !given.is_empty()).or(kept);
-        let install = install_dependency(install, stored.value.runtime)?;
+        // Refused before the package is received.
+        installs(&stored.value, given)?;
         let handler = handler(request.handler.as_deref())?;
         // Older clients send the fields beside `Code`.
         let mut code = request.code.unwrap_or_default();
@@ -73,25 +69,33 @@ impl Serve for UpdateFunctionCode {
         code.cos_object_name = code.cos_object_name.or(request.cos_object_name);
         code.cos_bucket_region = code.cos_bucket_region.or(request.cos_bucket_region);
         let taken = code::store_package(gateway, caller, code).await?;
-        let mut function = stored.value.clone();
-        layers::check_size(gateway, Some(&taken.package), &function.config.layers).await?;
-        function.modified = clock::now_ms();
-        let shown = if install { "TRUE" } else { "FALSE" };
-        function
-            .config
-            .echo
-            .insert(INSTALL_DEPENDENCY.into(), shown.into());
-        set_code(&mut function, taken, install, handler);
-        if publish {
-            publish_when_ready(gateway, &mut function)?;
+        loop {
+            let stored = changeable(gateway, &key)?;
+            let mut function = stored.value.clone();
+            let install = installs(&function, given)?;
+            layers::check_size(gateway, Some(&taken.package), &function.config.layers).await?;
+            function.modified = clock::now_ms();
+            let shown = if install { "TRUE" } else { "FALSE" };
+            function
+                .config
+                .echo
+                .insert(INSTALL_DEPENDENCY.into(), shown.into());
+            set_code(&mut function, taken.clone(), install, handler.clone());
+            if publish {
+                publish_when_ready(gateway, &mut function)?;
+            }
+            if replace(gateway, &stored, &function).await? {
+                return Ok(t::Empty {});
+            }
         }
-        gateway
-            .catalog
-            .update_function(&stored, &function)
-            .await
-            .map_err(error::function)?;
-        Ok(t::Empty {})
     }
+}
+
+/// Returns whether dependencies are installed: as a request says, else as the function's last one did.
+fn installs(function: &Function, given: Option<&str>) -> Result<bool, Error> {
+    let stored = function.config.echo.get(INSTALL_DEPENDENCY);
+    let given = given.filter(|given| !given.is_empty());
+    install_dependency(given.or(stored.and_then(Value::as_str)), function.runtime)
 }
 
 impl Serve for UpdateFunctionConfiguration {
@@ -101,82 +105,92 @@ impl Serve for UpdateFunctionConfiguration {
         request: t::UpdateFunctionConfigurationRequest,
     ) -> Result<t::Empty, Error> {
         let key = key(caller, &request.function_name, request.namespace.as_deref())?;
-        let stored = changeable(gateway, &key)?;
-        let publish = flag("Publish", request.publish.as_deref())?;
-        let mut function = stored.value.clone();
-        if let Some(name) = request.runtime.as_deref().filter(|name| !name.is_empty())
-            && name != function.runtime.to_string()
-        {
-            let message = format!(
-                "Runtime: {name:?} is not allowed; a function's runtime is fixed, here {}",
-                function.runtime
-            );
-            return Err(Error::new(Code::InvalidRuntime, message));
+        loop {
+            let stored = changeable(gateway, &key)?;
+            let function = configured(gateway, caller, &stored.value, &request).await?;
+            if replace(gateway, &stored, &function).await? {
+                return Ok(t::Empty {});
+            }
         }
-        let limits = &gateway.limits;
-        let config = &mut function.config;
-        if request.description.is_some() {
-            config.description = fields::description(request.description.as_deref(), limits)?;
-        }
-        if let Some(mb) = request.memory_size {
-            config.memory = MemoryMb::parse(mb, limits).map_err(error::invalid)?;
-        }
-        if let Some(seconds) = request.timeout {
-            config.timeout = timeout(seconds, function.async_run, limits)?;
-        }
-        if let Some(seconds) = request.init_timeout {
-            config.init_timeout = Seconds::init_timeout(seconds, limits).map_err(error::invalid)?;
-        }
-        if let Some(environment) = fields::environment(request.environment.as_ref(), limits)? {
-            config.environment = environment;
-        }
-        config.web = fields::web(
-            function.kind,
-            std::mem::take(&mut config.web),
-            request.instance_concurrency_config.as_ref(),
-            None,
-            request.protocol_params.as_ref(),
-        )?;
-        if let Some(public_net) = fields::public_net(request.public_net_config.as_ref())? {
-            config.public_net = public_net;
-        }
-        let (runtime, attached) = (function.runtime, config.layers.clone());
-        let given = layers::given(
-            gateway,
-            caller,
-            request.layers.as_deref(),
-            runtime,
-            &attached,
-        )?;
-        if let Some(layers) = given {
-            let code = function.code.as_ref().map(|code| &code.tree);
-            layers::check_size(gateway, code, &layers).await?;
-            config.layers = layers;
-        }
-        if let Some(role) = role::given(gateway, caller, request.role.as_deref())? {
-            config.role = role;
-        }
-        let given = request.dead_letter_config.as_ref();
-        if let Some(target) = fields::dead_letter(gateway, given, &function.key.namespace)? {
-            config.dead_letter = target;
-        }
-        Echo::of_update(&request)?.add_to(&mut config.echo);
-        let (old, new) = (&stored.value.config, &function.config);
-        if instance_settings(old) != instance_settings(new) {
-            // Instances with the old settings stop after their current request.
-            function.revision += 1;
-        }
-        if publish {
-            publish_when_ready(gateway, &mut function)?;
-        }
-        function.modified = clock::now_ms();
-        gateway
-            .catalog
-            .update_function(&stored, &function)
-            .await
-            .map_err(error::function)?;
-        Ok(t::Empty {})
     }
+}
+
+/// Returns a function with the configuration of a request; fields that it does not set stay.
+async fn configured(
+    gateway: &Gateway,
+    caller: Caller<'_>,
+    old: &Function,
+    request: &t::UpdateFunctionConfigurationRequest,
+) -> Result<Function, Error> {
+    let publish = flag("Publish", request.publish.as_deref())?;
+    let mut function = old.clone();
+    if let Some(name) = request.runtime.as_deref().filter(|name| !name.is_empty())
+        && name != function.runtime.to_string()
+    {
+        let message = format!(
+            "Runtime: {name:?} is not allowed; a function's runtime is fixed, here {}",
+            function.runtime
+        );
+        return Err(Error::new(Code::InvalidRuntime, message));
+    }
+    let limits = &gateway.limits;
+    let config = &mut function.config;
+    if request.description.is_some() {
+        config.description = fields::description(request.description.as_deref(), limits)?;
+    }
+    if let Some(mb) = request.memory_size {
+        config.memory = MemoryMb::parse(mb, limits).map_err(error::invalid)?;
+    }
+    if let Some(seconds) = request.timeout {
+        config.timeout = timeout(seconds, function.async_run, limits)?;
+    }
+    if let Some(seconds) = request.init_timeout {
+        config.init_timeout = Seconds::init_timeout(seconds, limits).map_err(error::invalid)?;
+    }
+    if let Some(environment) = fields::environment(request.environment.as_ref(), limits)? {
+        config.environment = environment;
+    }
+    config.web = fields::web(
+        function.kind,
+        std::mem::take(&mut config.web),
+        request.instance_concurrency_config.as_ref(),
+        None,
+        request.protocol_params.as_ref(),
+    )?;
+    if let Some(public_net) = fields::public_net(request.public_net_config.as_ref())? {
+        config.public_net = public_net;
+    }
+    let (runtime, attached) = (function.runtime, config.layers.clone());
+    let given = layers::given(
+        gateway,
+        caller,
+        request.layers.as_deref(),
+        runtime,
+        &attached,
+    )?;
+    if let Some(layers) = given {
+        let code = function.code.as_ref().map(|code| &code.tree);
+        layers::check_size(gateway, code, &layers).await?;
+        config.layers = layers;
+    }
+    if let Some(role) = role::given(gateway, caller, request.role.as_deref())? {
+        config.role = role;
+    }
+    let given = request.dead_letter_config.as_ref();
+    if let Some(target) = fields::dead_letter(gateway, given, &function.key.namespace)? {
+        config.dead_letter = target;
+    }
+    Echo::of_update(request)?.add_to(&mut config.echo);
+    let (old, new) = (&old.config, &function.config);
+    if instance_settings(old) != instance_settings(new) {
+        // Instances with the old settings stop after their current request.
+        function.revision += 1;
+    }
+    if publish {
+        publish_when_ready(gateway, &mut function)?;
+    }
+    function.modified = clock::now_ms();
+    Ok(function)
 }
 
 impl Serve for GetFunction {

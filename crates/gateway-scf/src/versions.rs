@@ -6,8 +6,7 @@ use scf::types as t;
 use scf::{Code, Error};
 
 use super::code::flag;
-use super::error;
-use super::functions::{changeable, descending, description, find, key, page};
+use super::functions::{change, descending, description, find, key, page};
 use super::{Caller, Gateway, Serve, triggers};
 
 impl Serve for PublishVersion {
@@ -18,14 +17,11 @@ impl Serve for PublishVersion {
     ) -> Result<t::PublishVersionResponse, Error> {
         let key = key(caller, &request.function_name, request.namespace.as_deref())?;
         let described = description(request.description.as_deref(), &gateway.limits)?;
-        let stored = changeable(gateway, &key)?;
-        let mut function = stored.value.clone();
-        let number = publish(gateway, &mut function, described, clock::now_ms())?;
-        gateway
-            .catalog
-            .update_function(&stored, &function)
-            .await
-            .map_err(error::function)?;
+        let published = change(gateway, &key, |function| {
+            let number = publish(gateway, function, described.clone(), clock::now_ms())?;
+            Ok((number, function.clone()))
+        });
+        let (number, function) = published.await?;
         let (published, key) = (&function.versions[&number], &function.key);
         Ok(t::PublishVersionResponse {
             function_version: number.to_string(),
@@ -161,11 +157,11 @@ pub(super) async fn delete(
         ));
     };
     let version = Version::Number(number);
-    let stored = changeable(gateway, key)?;
-    if !stored.value.versions.contains_key(&number) {
+    change(gateway, key, |function| {
+    if !function.versions.contains_key(&number) {
         return Err(not_found());
     }
-    let bound = stored.value.aliases_of(version);
+    let bound = function.aliases_of(version);
     if !bound.is_empty() && !force {
         let message = format!(
             "version {number} is used by the aliases {}; change them first, or set ForceDelete to TRUE",
@@ -175,15 +171,12 @@ pub(super) async fn delete(
     }
     if !force {
         let way_out = ", or set ForceDelete to TRUE";
-        triggers::check_unbound(&stored.value, &Qualifier::Version(number), way_out)?;
+        triggers::check_unbound(function, &Qualifier::Version(number), way_out)?;
     }
-    let mut function = stored.value.clone();
     function.unpublish(number);
     function.modified = clock::now_ms();
-    gateway
-        .catalog
-        .update_function(&stored, &function)
-        .await
-        .map_err(error::function)?;
+    Ok(())
+    })
+    .await?;
     Ok(t::Empty {})
 }

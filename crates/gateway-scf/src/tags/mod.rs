@@ -16,7 +16,7 @@ use catalog::Stored;
 use model::{Function, FunctionKey, Namespace};
 use scf::{Code, Error};
 
-use super::{Caller, Gateway, error};
+use super::{Caller, Gateway};
 
 use resource::SERVICE;
 pub(super) use resource::{FunctionPath, of_id, of_resource};
@@ -223,14 +223,11 @@ async fn change(
         let stored = super::functions::get(gateway, key)?;
         let mut function = stored.value.clone();
         edit(&mut function.tags)?;
-        if function.tags == stored.value.tags {
-            return Ok(());
+        if function.tags != stored.value.tags {
+            edit::check_number(&function.tags)?;
         }
-        edit::check_number(&function.tags)?;
-        match gateway.catalog.update_function(&stored, &function).await {
-            Ok(()) => return Ok(()),
-            Err(catalog::Error::Conflict) => {}
-            Err(e) => return Err(error::function(e)),
+        if super::functions::replace(gateway, &stored, &function).await? {
+            return Ok(());
         }
     }
 }

@@ -1,0 +1,42 @@
+//! Changes of a function's record, by optimistic concurrency: each names the record that it replaces.
+
+use std::sync::Arc;
+
+use catalog::Stored;
+use model::{Function, FunctionKey};
+use scf::Error;
+
+use super::{Gateway, changeable, error};
+
+/// Changes a function whose state allows it, and returns the result of `edit`. If another change came first, `edit` runs again
+/// on the newer record.
+pub(in super::super) async fn change<T>(
+    gateway: &Gateway,
+    key: &FunctionKey,
+    edit: impl Fn(&mut Function) -> Result<T, Error>,
+) -> Result<T, Error> {
+    loop {
+        let stored = changeable(gateway, key)?;
+        let mut function = stored.value.clone();
+        let result = edit(&mut function)?;
+        if replace(gateway, &stored, &function).await? {
+            return Ok(result);
+        }
+    }
+}
+
+/// Replaces a function's record, unless it is unchanged. Returns false if another change came first.
+pub(in super::super) async fn replace(
+    gateway: &Gateway,
+    old: &Arc<Stored<Function>>,
+    new: &Function,
+) -> Result<bool, Error> {
+    if old.value == *new {
+        return Ok(true);
+    }
+    match gateway.catalog.update_function(old, new).await {
+        Ok(()) => Ok(true),
+        Err(catalog::Error::Conflict) => Ok(false),
+        Err(e) => Err(error::function(e)),
+    }
+}
