@@ -8,7 +8,7 @@ mod fields;
 mod list;
 mod role;
 
-pub(super) use change::{change, replace};
+pub(super) use change::{change, changeable, get, replace};
 pub(super) use fields::{description, tags};
 pub(super) use list::{descending, page, page_of};
 
@@ -301,40 +301,6 @@ pub(super) fn find(
     namespace: Option<&str>,
 ) -> Result<Arc<Stored<Function>>, Error> {
     get(gateway, &key(caller, name, namespace)?)
-}
-
-pub(super) fn get(gateway: &Gateway, key: &FunctionKey) -> Result<Arc<Stored<Function>>, Error> {
-    gateway.catalog.function(key).ok_or_else(|| {
-        if gateway.catalog.has_namespace(key.account, &key.namespace) {
-            let message = format!(
-                "function {} does not exist in namespace {}",
-                key.name, key.namespace
-            );
-            Error::new(Code::FunctionNotFound, message)
-        } else {
-            Error::new(
-                Code::NamespaceNotFound,
-                format!("namespace {} does not exist", key.namespace),
-            )
-        }
-    })
-}
-
-/// Finds a function and checks that its state allows a change.
-pub(super) fn changeable(
-    gateway: &Gateway,
-    key: &FunctionKey,
-) -> Result<Arc<Stored<Function>>, Error> {
-    let stored = get(gateway, key)?;
-    if stored.value.state.allows_update() {
-        return Ok(stored);
-    }
-    let message = format!(
-        "function {} is {}; wait until this is finished",
-        key.name,
-        stored.value.state.as_str()
-    );
-    Err(Error::new(Code::FunctionStatusError, message))
 }
 
 /// Resolves a qualifier to what it serves, and its name. An alias resolves to its main version.

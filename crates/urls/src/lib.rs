@@ -7,6 +7,7 @@
 mod apigw;
 mod body;
 mod cors;
+mod error_status;
 mod event;
 mod failure;
 mod forwarded;
@@ -45,8 +46,8 @@ use worker::failure_document;
 
 use self::apigw::{ANY_ORIGIN, MatchedApi};
 use self::body::{connection, full_body};
+pub use self::error_status::UrlErrors;
 use self::event::{ApiContext, RequestView};
-pub use self::failure::UrlErrors;
 use self::forwarded::Forwarded;
 use self::prefix::Prefix;
 pub use self::router::{ListenerKind, UrlRouter};

@@ -13,7 +13,7 @@ use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
-use super::failure::UrlErrors;
+use super::error_status::UrlErrors;
 use super::lenient::{strict, trimmed};
 use scf::lenient_base64;
 

@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use catalog::Stored;
 use model::{Function, FunctionKey};
-use scf::Error;
+use scf::{Code, Error};
 
-use super::{Gateway, changeable, error};
+use super::super::{Gateway, error};
 
 /// Changes a function whose state allows it, and returns the result of `edit`. If another change came first, `edit` runs again
 /// on the newer record.
@@ -39,4 +39,41 @@ pub(in super::super) async fn replace(
         Err(catalog::Error::Conflict) => Ok(false),
         Err(e) => Err(error::function(e)),
     }
+}
+
+pub(in super::super) fn get(
+    gateway: &Gateway,
+    key: &FunctionKey,
+) -> Result<Arc<Stored<Function>>, Error> {
+    gateway.catalog.function(key).ok_or_else(|| {
+        if gateway.catalog.has_namespace(key.account, &key.namespace) {
+            let message = format!(
+                "function {} does not exist in namespace {}",
+                key.name, key.namespace
+            );
+            Error::new(Code::FunctionNotFound, message)
+        } else {
+            Error::new(
+                Code::NamespaceNotFound,
+                format!("namespace {} does not exist", key.namespace),
+            )
+        }
+    })
+}
+
+/// Finds a function and checks that its state allows a change.
+pub(in super::super) fn changeable(
+    gateway: &Gateway,
+    key: &FunctionKey,
+) -> Result<Arc<Stored<Function>>, Error> {
+    let stored = get(gateway, key)?;
+    if stored.value.state.allows_update() {
+        return Ok(stored);
+    }
+    let message = format!(
+        "function {} is {}; wait until this is finished",
+        key.name,
+        stored.value.state.as_str()
+    );
+    Err(Error::new(Code::FunctionStatusError, message))
 }
