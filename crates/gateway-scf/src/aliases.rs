@@ -22,7 +22,6 @@ impl Serve for CreateAlias {
     ) -> Result<t::Empty, Error> {
         let key = key(caller, &request.function_name, request.namespace.as_deref())?;
         let name = user_defined_name(&request.name)?;
-        let description = description(request.description.as_deref(), &gateway.limits)?;
         let config = request.routing_config.unwrap_or_default();
         change(gateway, &key, |function| {
             if name == Alias::DEFAULT || function.aliases.contains_key(name) {
@@ -37,7 +36,7 @@ impl Serve for CreateAlias {
             }
             let now = clock::now_ms();
             let alias = Alias {
-                description: description.clone(),
+                description: description(request.description.as_deref(), &gateway.limits)?,
                 version: version(function, &request.function_version)?,
                 routing: routing(function, config.clone())?,
                 added: now,
@@ -58,18 +57,14 @@ impl Serve for UpdateAlias {
         request: t::UpdateAliasRequest,
     ) -> Result<t::Empty, Error> {
         let key = key(caller, &request.function_name, request.namespace.as_deref())?;
-        let described = request.description.as_deref();
-        let described = described
-            .map(|text| description(Some(text), &gateway.limits))
-            .transpose()?;
         change(gateway, &key, |function| {
             let mut alias = existing(function, &request.name)?;
             alias.version = version(function, &request.function_version)?;
             if let Some(config) = &request.routing_config {
                 alias.routing = routing(function, config.clone())?;
             }
-            if let Some(description) = described.clone() {
-                alias.description = description;
+            if request.description.is_some() {
+                alias.description = description(request.description.as_deref(), &gateway.limits)?;
             }
             alias.modified = clock::now_ms();
             function.aliases.insert(request.name.clone(), alias);
@@ -140,11 +135,11 @@ impl Serve for DeleteAlias {
         request: t::DeleteAliasRequest,
     ) -> Result<t::Empty, Error> {
         let key = key(caller, &request.function_name, request.namespace.as_deref())?;
-        if request.name == Alias::DEFAULT {
-            let message = "Name: $DEFAULT belongs to every function and cannot be deleted";
-            return Err(Error::new(Code::DeleteAliasFailed, message));
-        }
         change(gateway, &key, |function| {
+            if request.name == Alias::DEFAULT {
+                let message = "Name: $DEFAULT belongs to every function and cannot be deleted";
+                return Err(Error::new(Code::DeleteAliasFailed, message));
+            }
             existing(function, &request.name)?;
             triggers::check_unbound(function, &Qualifier::Alias(request.name.clone()), "")?;
             function.aliases.remove(&request.name);
