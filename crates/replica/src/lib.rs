@@ -26,7 +26,6 @@ mod machine;
 pub mod nats;
 mod record;
 mod replica;
-pub mod simulated;
 pub mod snapshot;
 mod status;
 mod submission;

@@ -4,10 +4,10 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use futures_util::StreamExt;
-use replica::simulated::{Faults, Simulated};
 use replica::{Log, Position, Record};
 
 use crate::bank::deposit;
+use crate::simulated::{Faults, Simulated};
 use crate::world::{Node, check, directory, dump, paused};
 
 const NODES: usize = 3;

@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use replica::simulated::{Faults, Simulated};
 use replica::{Header, Log, MAX_RECORD, Record, Status, SubmitError, Time, WriterId};
 
 use crate::bank::{Change, Outcome, deposit};
+use crate::simulated::{Faults, Simulated};
 use crate::world::{Node, directory, paused};
 
 #[test]

@@ -7,5 +7,6 @@ mod embedded;
 mod faults;
 mod limits;
 mod nats;
+mod simulated;
 mod snapshots;
 mod world;

@@ -1,9 +1,9 @@
 //! A log that was trimmed: a replica starts from a snapshot.
 
-use replica::simulated::{Faults, Simulated};
 use replica::{Log, Position, Status, snapshot};
 
 use crate::bank::{Outcome, deposit};
+use crate::simulated::{Faults, Simulated};
 use crate::world::{Node, directory, dump, paused};
 
 #[test]

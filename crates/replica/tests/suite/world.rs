@@ -4,7 +4,6 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use replica::simulated::Simulated;
 use replica::{Clock, Database, Limits, Log, Position, Replica, Status, SubmitError, Time};
 use rusqlite::Connection;
 use rusqlite::types::Value;
@@ -12,6 +11,7 @@ use tempfile::TempDir;
 use tokio::task::JoinHandle;
 
 use crate::bank::{Bank, Change, Outcome};
+use crate::simulated::Simulated;
 
 /// A replica on a simulated log, with its database in a file.
 pub(crate) struct Node {

@@ -1,4 +1,4 @@
-//! A log in memory with seeded faults, for tests: it does what a replicated log does at its worst.
+//! A log in memory with seeded faults: it does what a replicated log does at its worst.
 //!
 //! Everything happens in tokio's time, so a test under a paused clock is fast, and in a runtime of one thread a seed repeats a run.
 
@@ -10,32 +10,31 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::StreamExt;
 use futures_util::stream::{self, BoxStream};
+use replica::{AppendError, Entry, Log, LogError, LogIdentity, Position, Time};
+use seeded::Random;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 
-use crate::log::{AppendError, Entry, Log, LogError, LogIdentity, Position};
-use crate::time::Time;
-
 /// How often things go wrong, in thousandths, and how long they take.
 #[derive(Clone, Debug)]
-pub struct Faults {
+pub(crate) struct Faults {
     /// The way of a message, in milliseconds.
-    pub delay: Range<u64>,
+    pub(crate) delay: Range<u64>,
     /// Requests that are lost.
-    pub lost_requests: u64,
+    pub(crate) lost_requests: u64,
     /// Answers that are lost, of appends that happened.
-    pub lost_answers: u64,
+    pub(crate) lost_answers: u64,
     /// Requests that are stored a second time, much later.
-    pub late_duplicates: u64,
+    pub(crate) late_duplicates: u64,
     /// Appends that make the leader fail; nothing is appended until another is elected.
-    pub elections: u64,
+    pub(crate) elections: u64,
     /// Entries before which a reader lags, or after which its stream fails.
-    pub reader_faults: u64,
+    pub(crate) reader_faults: u64,
 }
 
 impl Faults {
     /// Returns a log that works.
-    pub const NONE: Self = Self {
+    pub(crate) const NONE: Self = Self {
         delay: 1..3,
         lost_requests: 0,
         lost_answers: 0,
@@ -44,7 +43,7 @@ impl Faults {
         reader_faults: 0,
     };
     /// Returns a log at its worst.
-    pub const MANY: Self = Self {
+    pub(crate) const MANY: Self = Self {
         delay: 1..200,
         lost_requests: 100,
         lost_answers: 100,
@@ -63,7 +62,7 @@ const ELECTION: Range<u64> = 4_000..9_000;
 
 /// A log in memory. Clones are the same log.
 #[derive(Clone, Debug)]
-pub struct Simulated {
+pub(crate) struct Simulated {
     state: Arc<Mutex<State>>,
     /// The number of appends so far, for readers that wait.
     length: watch::Sender<u64>,
@@ -71,7 +70,7 @@ pub struct Simulated {
 
 #[derive(Debug)]
 struct State {
-    random: u64,
+    random: Random,
     faults: Faults,
     identity: LogIdentity,
     begun: Instant,
@@ -85,12 +84,12 @@ struct State {
 }
 
 impl Simulated {
-    /// Makes an empty log whose faults follow from the seed, which must not be 0.
-    pub fn new(seed: u64, faults: Faults) -> Self {
+    /// Makes an empty log whose faults follow from the seed.
+    pub(crate) fn new(seed: u64, faults: Faults) -> Self {
         let now = Instant::now();
         Self {
             state: Arc::new(Mutex::new(State {
-                random: seed,
+                random: Random::new(seed),
                 faults,
                 identity: LogIdentity(format!("simulated {seed}")),
                 begun: now,
@@ -104,17 +103,17 @@ impl Simulated {
     }
 
     /// Stops the faults, so that running appends can be awaited.
-    pub fn calm(&self) {
+    pub(crate) fn calm(&self) {
         self.lock().faults = Faults::NONE;
     }
 
     /// Sets how many bytes can still be stored.
-    pub fn set_capacity(&self, bytes: usize) {
+    pub(crate) fn set_capacity(&self, bytes: usize) {
         self.lock().capacity = bytes;
     }
 
     /// Makes it another log without records, as if it was lost and made anew.
-    pub fn replace(&self) {
+    pub(crate) fn replace(&self) {
         let mut state = self.lock();
         state.identity.0.push_str(" anew");
         state.entries.clear();
@@ -122,14 +121,14 @@ impl Simulated {
     }
 
     /// Drops the last records, as if the log's servers had lost them.
-    pub fn lose_last(&self, count: usize) {
+    pub(crate) fn lose_last(&self, count: usize) {
         let mut state = self.lock();
         let kept = state.entries.len().saturating_sub(count);
         state.entries.truncate(kept);
     }
 
     /// Returns how many records were stored, duplicates included.
-    pub fn length(&self) -> u64 {
+    pub(crate) fn length(&self) -> u64 {
         let state = self.lock();
         state.trimmed + state.entries.len() as u64
     }
@@ -159,19 +158,12 @@ impl Simulated {
 }
 
 impl State {
-    fn next(&mut self) -> u64 {
-        self.random ^= self.random << 13;
-        self.random ^= self.random >> 7;
-        self.random ^= self.random << 17;
-        self.random
-    }
-
     fn below(&mut self, range: Range<u64>) -> u64 {
-        range.start + self.next() % (range.end - range.start).max(1)
+        range.start + self.random.below(range.end - range.start)
     }
 
     fn happens(&mut self, thousandths: u64) -> bool {
-        self.next() % 1000 < thousandths
+        self.random.below(1000) < thousandths
     }
 
     fn delay(&mut self, range: Range<u64>) -> Duration {
