@@ -14,7 +14,7 @@ use scf::types as t;
 use scf::{Action, Code, Error};
 use telemetry::{LogQuery, LogRow, OutcomeFilter, SortKey, SortOrder};
 
-use super::functions::{descending, find, get, key, qualified, replace};
+use super::functions::{change_in_any_state, descending, find, key, qualified};
 use super::logs::{DAY_MS, time};
 use super::{Caller, Gateway, Serve, error};
 
@@ -62,23 +62,20 @@ impl Serve for UpdateFunctionEventInvokeConfig {
             return Err(wrong(what.to_owned()));
         }
         let retry_num = retries::read(&retries, gateway.runner.retry_waits()).map_err(wrong)?;
-        loop {
-            // Allowed in every state, since it changes no instance.
-            let stored = get(gateway, &key)?;
+        change_in_any_state(gateway, &key, |function| {
             let usual = EventConfig::default_for(&gateway.limits);
-            let old = stored.value.events.unwrap_or(usual);
+            let old = function.events.unwrap_or(usual);
             let config = EventConfig::parse(
                 retry_num.unwrap_or(old.retries.into()),
                 given.msg_ttl.unwrap_or(old.ttl_s.into()),
                 &gateway.limits,
             );
-            let mut function = stored.value.clone();
             function.events = Some(config.map_err(error::invalid)?);
             function.modified = clock::now_ms();
-            if replace(gateway, &stored, &function).await? {
-                return Ok(t::Empty {});
-            }
-        }
+            Ok(())
+        })
+        .await?;
+        Ok(t::Empty {})
     }
 }
 

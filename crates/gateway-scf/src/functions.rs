@@ -8,7 +8,8 @@ mod fields;
 mod list;
 mod role;
 
-pub(super) use change::{change, changeable, get, replace};
+use change::replace;
+pub(super) use change::{change, change_in_any_state, changeable, get};
 pub(super) use fields::{description, tags};
 pub(super) use list::{descending, page, page_of};
 

@@ -15,8 +15,26 @@ pub(in super::super) async fn change<T>(
     key: &FunctionKey,
     edit: impl Fn(&mut Function) -> Result<T, Error>,
 ) -> Result<T, Error> {
+    change_found(gateway, key, changeable, edit).await
+}
+
+/// Changes a function in any state, for settings that concern neither its code nor its instances.
+pub(in super::super) async fn change_in_any_state<T>(
+    gateway: &Gateway,
+    key: &FunctionKey,
+    edit: impl Fn(&mut Function) -> Result<T, Error>,
+) -> Result<T, Error> {
+    change_found(gateway, key, get, edit).await
+}
+
+async fn change_found<T>(
+    gateway: &Gateway,
+    key: &FunctionKey,
+    find: impl Fn(&Gateway, &FunctionKey) -> Result<Arc<Stored<Function>>, Error>,
+    edit: impl Fn(&mut Function) -> Result<T, Error>,
+) -> Result<T, Error> {
     loop {
-        let stored = changeable(gateway, key)?;
+        let stored = find(gateway, key)?;
         let mut function = stored.value.clone();
         let result = edit(&mut function)?;
         if replace(gateway, &stored, &function).await? {

@@ -213,21 +213,19 @@ fn six_parts(gateway: &Gateway, caller: Caller<'_>, id: &str) -> String {
     format!("qcs::{SERVICE}:{}:uin/{uin}:{prefix}/{id}", gateway.region)
 }
 
-/// Changes the tags of a function. Retries after concurrent changes (optimistic concurrency).
+/// Changes the tags of a function.
 async fn change(
     gateway: &Gateway,
     key: &FunctionKey,
     edit: impl Fn(&mut edit::Tags) -> Result<(), Error>,
 ) -> Result<(), Error> {
-    loop {
-        let stored = super::functions::get(gateway, key)?;
-        let mut function = stored.value.clone();
+    super::functions::change_in_any_state(gateway, key, |function| {
+        let before = function.tags.clone();
         edit(&mut function.tags)?;
-        if function.tags != stored.value.tags {
-            edit::check_number(&function.tags)?;
-        }
-        if super::functions::replace(gateway, &stored, &function).await? {
+        if function.tags == before {
             return Ok(());
         }
-    }
+        edit::check_number(&function.tags)
+    })
+    .await
 }
