@@ -1,18 +1,14 @@
-//! Aliases: names for versions, with weighted and rule-based routing.
+//! The actions on aliases.
 
-use model::{Alias, Function, Qualifier, Routing, RoutingRule, RuleTest, Version, WeightedVersion};
+use control::aliases::{AliasSettings, RoutingSettings, RuleSettings, existing, list};
+use model::{Alias, Routing, RoutingRule};
 use scf::action::{CreateAlias, DeleteAlias, GetAlias, ListAliases, UpdateAlias};
 use scf::types as t;
 use scf::{Code, Error};
 
 use super::error;
-use super::functions::{change, description, find, key, page};
-use super::{Caller, Gateway, Serve, triggers};
-
-/// Source: SCF routes between two versions.
-const WEIGHTS_MAX: usize = 1;
-/// SCF documents no limit; every request evaluates all rules.
-const RULES_MAX: usize = 10;
+use super::functions::{find, key, page};
+use super::{Caller, Gateway, Serve};
 
 impl Serve for CreateAlias {
     async fn serve(
@@ -21,31 +17,14 @@ impl Serve for CreateAlias {
         request: t::CreateAliasRequest,
     ) -> Result<t::Empty, Error> {
         let key = key(caller, &request.function_name, request.namespace.as_deref())?;
-        let name = user_defined_name(&request.name)?;
-        let config = request.routing_config.unwrap_or_default();
-        change(gateway, &key, |function| {
-            if name == Alias::DEFAULT || function.aliases.contains_key(name) {
-                let message = format!("Name: function {} has an alias {name}; update it", key.name);
-                return Err(Error::new(Code::AliasInUse, message));
-            }
-            let most = gateway.limits.aliases_per_function as usize;
-            if function.aliases.len() >= most {
-                let message =
-                    format!("the function has its {most} aliases already; delete some first");
-                return Err(Error::new(Code::LimitExceededAlias, message));
-            }
-            let now = clock::now_ms();
-            let alias = Alias {
-                description: description(request.description.as_deref(), &gateway.limits)?,
-                version: version(function, &request.function_version)?,
-                routing: routing(function, config.clone())?,
-                added: now,
-                modified: now,
-            };
-            function.aliases.insert(name.to_owned(), alias);
-            Ok(())
-        })
-        .await?;
+        let routing = request.routing_config.map(routing);
+        let settings = AliasSettings {
+            version: &request.function_version,
+            description: request.description.as_deref(),
+            routing: routing.as_ref(),
+        };
+        let created = gateway.control.create_alias(&key, &request.name, settings);
+        created.await.map_err(error::control)?;
         Ok(t::Empty {})
     }
 }
@@ -57,20 +36,14 @@ impl Serve for UpdateAlias {
         request: t::UpdateAliasRequest,
     ) -> Result<t::Empty, Error> {
         let key = key(caller, &request.function_name, request.namespace.as_deref())?;
-        change(gateway, &key, |function| {
-            let mut alias = existing(function, &request.name)?;
-            alias.version = version(function, &request.function_version)?;
-            if let Some(config) = &request.routing_config {
-                alias.routing = routing(function, config.clone())?;
-            }
-            if request.description.is_some() {
-                alias.description = description(request.description.as_deref(), &gateway.limits)?;
-            }
-            alias.modified = clock::now_ms();
-            function.aliases.insert(request.name.clone(), alias);
-            Ok(())
-        })
-        .await?;
+        let routing = request.routing_config.map(routing);
+        let settings = AliasSettings {
+            version: &request.function_version,
+            description: request.description.as_deref(),
+            routing: routing.as_ref(),
+        };
+        let updated = gateway.control.update_alias(&key, &request.name, settings);
+        updated.await.map_err(error::control)?;
         Ok(t::Empty {})
     }
 }
@@ -83,7 +56,7 @@ impl Serve for GetAlias {
     ) -> Result<t::GetAliasResponse, Error> {
         let space = request.namespace.as_deref();
         let stored = find(gateway, caller, &request.function_name, space)?;
-        let alias = existing(&stored.value, &request.name)?;
+        let alias = existing(&stored.value, &request.name).map_err(error::control)?;
         let shown = show(&request.name, alias);
         Ok(t::GetAliasResponse {
             function_version: shown.function_version,
@@ -104,26 +77,19 @@ impl Serve for ListAliases {
     ) -> Result<t::ListAliasesResponse, Error> {
         let space = request.namespace.as_deref();
         let stored = find(gateway, caller, &request.function_name, space)?;
-        let function = &stored.value;
         let offset = number("Offset", request.offset.as_deref())?;
         let (offset, limit) = page(offset, number("Limit", request.limit.as_deref())?)?;
-        let wanted = request.function_version.as_deref();
-        let wanted = wanted
-            .filter(|text| !text.is_empty())
-            .map(|text| version(function, text))
-            .transpose()?;
-        let implied = (!function.aliases.contains_key(Alias::DEFAULT)).then_some(Alias::DEFAULT);
-        let names = implied
-            .into_iter()
-            .chain(function.aliases.keys().map(String::as_str));
-        let aliases: Vec<_> = names
-            .filter_map(|name| Some((name, function.alias(name)?)))
-            .filter(|(_, alias)| wanted.is_none_or(|version| alias.uses(version)))
-            .map(|(name, alias)| show(name, alias))
-            .collect();
+        let version = request.function_version.as_deref();
+        let version = version.filter(|text| !text.is_empty());
+        let aliases = list(&stored.value, version).map_err(error::control)?;
         Ok(t::ListAliasesResponse {
             total_count: aliases.len() as i64,
-            aliases: aliases.into_iter().skip(offset).take(limit).collect(),
+            aliases: aliases
+                .into_iter()
+                .skip(offset)
+                .take(limit)
+                .map(|(name, alias)| show(name, alias))
+                .collect(),
         })
     }
 }
@@ -135,109 +101,28 @@ impl Serve for DeleteAlias {
         request: t::DeleteAliasRequest,
     ) -> Result<t::Empty, Error> {
         let key = key(caller, &request.function_name, request.namespace.as_deref())?;
-        change(gateway, &key, |function| {
-            if request.name == Alias::DEFAULT {
-                let message = "Name: $DEFAULT belongs to every function and cannot be deleted";
-                return Err(Error::new(Code::DeleteAliasFailed, message));
-            }
-            existing(function, &request.name)?;
-            triggers::check_unbound(function, &Qualifier::Alias(request.name.clone()), "")?;
-            function.aliases.remove(&request.name);
-            Ok(())
-        })
-        .await?;
+        let deleted = gateway.control.delete_alias(&key, &request.name);
+        deleted.await.map_err(error::control)?;
         Ok(t::Empty {})
     }
 }
 
-/// Checks a user-defined alias name.
-fn user_defined_name(text: &str) -> Result<&str, Error> {
-    match Qualifier::parse(text) {
-        Ok(Qualifier::Alias(_)) => Ok(text),
-        _ => {
-            let message = format!(
-                "Name: {text:?} is not allowed; 2 to 60 letters, digits, '-' and '_' are, first a letter, last a letter or digit"
-            );
-            Err(Error::new(Code::InvalidAlias, message))
-        }
-    }
-}
-
-fn existing(function: &Function, name: &str) -> Result<Alias, Error> {
-    function.alias(name).ok_or_else(|| {
-        let shown: String = name.chars().take(64).collect();
-        // The Serverless tool-kit looks for this text of the cloud's to decide that it must create the alias.
-        let message = format!(
-            "Name: function {} has no alias {shown:?} (未找到指定的Alias)",
-            function.key.name
-        );
-        Error::new(Code::AliasNotFound, message)
-    })
-}
-
-/// Parses the name of an existing version.
-fn version(function: &Function, text: &str) -> Result<Version, Error> {
-    let version = Version::parse(text).map_err(error::invalid)?;
-    match function.serving(version) {
-        Some(_) => Ok(version),
-        None => {
-            let message = format!(
-                "FunctionVersion: function {} has no version {version}",
-                function.key.name
-            );
-            Err(Error::new(Code::FunctionVersionNotFound, message))
-        }
-    }
-}
-
-fn routing(function: &Function, config: t::RoutingConfig) -> Result<Routing, Error> {
-    let weights = config.additional_version_weights.unwrap_or_default();
-    let rules = config.addtion_version_matchs.unwrap_or_default();
-    if weights.len() > WEIGHTS_MAX || rules.len() > RULES_MAX {
-        let message = format!(
-            "RoutingConfig: {} weights and {} rules are not allowed; up to {WEIGHTS_MAX} and {RULES_MAX} are",
-            weights.len(),
-            rules.len()
-        );
-        return Err(Error::new(Code::InvalidRoutingConfig, message));
-    }
-    let weighted = |one: t::VersionWeight| {
-        if !(0.0..=1.0).contains(&one.weight) {
-            let message = format!("Weight: {} is not allowed; 0 to 1 is", one.weight);
-            return Err(Error::new(Code::InvalidAdditionalVersionWeights, message));
-        }
-        Ok(WeightedVersion {
-            version: version(function, &one.version)?,
-            weight: one.weight,
-        })
+fn routing(given: t::RoutingConfig) -> RoutingSettings {
+    let weights = given.additional_version_weights.unwrap_or_default();
+    let rules = given.addtion_version_matchs.unwrap_or_default();
+    let rule = |given: t::VersionMatch| RuleSettings {
+        version: given.version,
+        key: given.key,
+        method: given.method,
+        expression: given.expression,
     };
-    let rule = |one: t::VersionMatch| {
-        let name = one
-            .key
-            .strip_prefix(RoutingRule::PREFIX)
-            .filter(|name| !name.is_empty());
-        let Some(name) = name else {
-            let message = format!(
-                "Key: {:?} is not allowed; {}NAME is, where NAME stands in the RoutingKey",
-                one.key,
-                RoutingRule::PREFIX
-            );
-            return Err(Error::new(Code::InvalidRoutingConfig, message));
-        };
-        Ok(RoutingRule {
-            version: version(function, &one.version)?,
-            name: name.to_owned(),
-            test: RuleTest::parse(&one.method, &one.expression)
-                .map_err(|e| Error::new(Code::InvalidRoutingConfig, error::rejection(&e)))?,
-        })
-    };
-    Ok(Routing {
+    RoutingSettings {
         weights: weights
             .into_iter()
-            .map(weighted)
-            .collect::<Result<_, _>>()?,
-        rules: rules.into_iter().map(rule).collect::<Result<_, _>>()?,
-    })
+            .map(|given| (given.version, given.weight))
+            .collect(),
+        rules: rules.into_iter().map(rule).collect(),
+    }
 }
 
 fn show(name: &str, alias: Alias) -> t::Alias {

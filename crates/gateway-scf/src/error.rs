@@ -1,5 +1,6 @@
 //! The mapping of internal errors to the API's codes.
 
+use control::{Limit, Reason};
 use engine::invoke::IngestError;
 use events::QueueError;
 use model::{Field, Invalid};
@@ -7,9 +8,72 @@ use scf::{Code, Error};
 use telemetry::LogStoreError;
 use worker::PackageError;
 
+/// Maps an error of an operation.
+pub(super) fn control(error: control::Error) -> Error {
+    let control::Error {
+        reason,
+        field,
+        message,
+    } = error;
+    let code = match reason {
+        Reason::Invalid => field.map_or(Code::InvalidParameterValue, field_code),
+        Reason::NamespaceMissing => Code::NamespaceNotFound,
+        Reason::FunctionMissing => Code::FunctionNotFound,
+        Reason::VersionMissing => Code::FunctionVersionNotFound,
+        Reason::AliasMissing => Code::AliasNotFound,
+        Reason::FunctionExists => Code::FunctionNameInUse,
+        Reason::AliasExists => Code::AliasInUse,
+        Reason::AliasPermanent => Code::DeleteAliasFailed,
+        Reason::NamespaceInUse => Code::NamespaceInUse,
+        Reason::UsedByAliases => Code::AliasBind,
+        Reason::UsedByTriggers { .. } => Code::TriggerInUse,
+        Reason::FunctionState => Code::FunctionStatusError,
+        Reason::NothingToPublish => Code::PublishVersionFailed,
+        Reason::LimitReached(limit) => limit_code(limit),
+        Reason::Account => Code::FailedOperation,
+        Reason::Conflict => Code::OperationConflict,
+        Reason::Internal => Code::InternalError,
+    };
+    let advice = match reason {
+        // The Serverless tool-kit looks for this text of the cloud's to decide that it must create the alias.
+        Reason::AliasMissing => " (未找到指定的Alias)",
+        Reason::UsedByAliases | Reason::UsedByTriggers { can_force: true } => {
+            ", or set ForceDelete to TRUE"
+        }
+        _ => "",
+    };
+    let message = match field {
+        Some(field) => format!("{}: {message}{advice}", wire_name(field)),
+        None => message + advice,
+    };
+    Error::new(code, message)
+}
+
+fn limit_code(limit: Limit) -> Code {
+    match limit {
+        Limit::Functions => Code::LimitExceededFunction,
+        Limit::Versions => Code::LimitExceededFunctionVersions,
+        Limit::Aliases => Code::LimitExceededAlias,
+        Limit::RecordBytes => Code::LimitExceededQuota,
+    }
+}
+
+/// Returns the error code for an invalid value of a field.
+fn field_code(field: Field) -> Code {
+    match field {
+        Field::AliasName => Code::InvalidAlias,
+        Field::Description => Code::InvalidDescription,
+        Field::Routing | Field::RuleKey | Field::RuleMethod | Field::RuleExpression => {
+            Code::InvalidRoutingConfig
+        }
+        Field::Weight => Code::InvalidAdditionalVersionWeights,
+        other => code_of(wire_name(other)),
+    }
+}
+
 /// Maps a rejected value.
 pub(super) fn invalid(error: Invalid) -> Error {
-    Error::new(code_of(wire_name(error.field)), rejection(&error))
+    control(error.into())
 }
 
 /// Returns the message about a rejected value, for fields whose code depends on where they stand.
@@ -57,6 +121,11 @@ pub(super) fn wire_name(field: Field) -> &'static str {
         Field::Domain => "Domain",
         Field::Protocol => "Protocol",
         Field::PathPattern => "PathMatch",
+        Field::AliasName => "Name",
+        Field::Description => "Description",
+        Field::Routing => "RoutingConfig",
+        Field::Weight => "Weight",
+        Field::RuleKey => "Key",
         Field::RuleMethod => "Method",
         Field::RuleExpression => "Expression",
         Field::AccountName => "Name",
@@ -97,29 +166,7 @@ pub(super) fn internal(error: &dyn std::fmt::Display) -> Error {
 
 /// Maps an error of a change to a function.
 pub(super) fn function(error: catalog::Error) -> Error {
-    let code = match &error {
-        catalog::Error::Conflict => Code::OperationConflict,
-        catalog::Error::Exists => Code::FunctionNameInUse,
-        catalog::Error::NoNamespace(_) => Code::NamespaceNotFound,
-        catalog::Error::Quota(_) => Code::LimitExceededFunction,
-        catalog::Error::Bytes { .. } => Code::LimitExceededQuota,
-        catalog::Error::NotEmpty(_) => Code::NamespaceInUse,
-        catalog::Error::InUse | catalog::Error::Closed => Code::FailedOperation,
-        catalog::Error::IdUsed { .. } => Code::OperationConflict,
-        catalog::Error::InvalidId { .. } => Code::InvalidParameterValue,
-        catalog::Error::Full(_) => Code::LimitExceededFunctionVersions,
-        catalog::Error::Store(_) | catalog::Error::Format { .. } => Code::InternalError,
-    };
-    let message = match &error {
-        catalog::Error::Exists => {
-            "FunctionName: a function of this name exists in the namespace".to_owned()
-        }
-        catalog::Error::Quota(limit) => {
-            format!("the namespace has its {limit} functions already; delete some first")
-        }
-        other => other.to_string(),
-    };
-    Error::new(code, message)
+    control(control::Error::function(error))
 }
 
 /// Maps an error of a change to a namespace.

@@ -9,7 +9,7 @@ mod list;
 mod role;
 
 use change::replace;
-pub(super) use change::{change, change_in_any_state, changeable, get};
+pub(super) use change::{change_in_any_state, changeable, get};
 pub(super) use fields::{description, tags};
 pub(super) use list::{descending, page, page_of};
 
@@ -31,7 +31,7 @@ use self::echo::Echo;
 use super::code::{StoredPackage, flag};
 use super::error::unsupported;
 use super::invoke::namespace;
-use super::{Caller, Gateway, Serve, code, download, error, layers, show, triggers, versions};
+use super::{Caller, Gateway, Serve, code, download, error, layers, show, triggers};
 
 /// The stored choice whether dependencies are installed, for updates that do not specify it.
 const INSTALL_DEPENDENCY: &str = "InstallDependency";
@@ -264,7 +264,9 @@ impl Serve for DeleteFunction {
         let qualifier = request.qualifier.as_deref().filter(|text| !text.is_empty());
         if let Some(version) = qualifier.filter(|text| !text.starts_with('$')) {
             let key = key(caller, &request.function_name, request.namespace.as_deref())?;
-            return versions::delete(gateway, &key, version, false).await;
+            let deleted = gateway.control.delete_version(&key, version, false);
+            deleted.await.map_err(error::control)?;
+            return Ok(t::Empty {});
         }
         loop {
             let stored = find(
@@ -333,13 +335,17 @@ pub(super) fn qualified<'a>(
 
 /// Publishes a version now, or as soon as the pending code is ready.
 fn publish_when_ready(gateway: &Gateway, function: &mut Function) -> Result<(), Error> {
-    versions::check_quota(gateway, function)?;
+    let control = &gateway.control;
+    control
+        .check_version_quota(function)
+        .map_err(error::control)?;
     if let Some(pending) = &mut function.pending {
         pending.publish = true;
         return Ok(());
     }
     let description = function.config.description.clone();
-    versions::publish(gateway, function, description, clock::now_ms()).map(drop)
+    let published = control.publish(function, description, clock::now_ms());
+    published.map(drop).map_err(error::control)
 }
 
 /// Parses the timeout of a request. Asynchronous functions may run for a day.

@@ -127,6 +127,7 @@ use axum::response::Response;
 use axum::routing::{get, post};
 use bytes::Bytes;
 use catalog::Catalog;
+use control::Control;
 use dispatch::cron::WeekdayZero;
 use engine::builds::Builds;
 use engine::driver::Driver;
@@ -179,6 +180,8 @@ pub struct Gateway {
     pub limits: Arc<Limits>,
     /// Size limits of request fields.
     pub bounds: Arc<scf::Bounds>,
+    /// The operations behind the actions.
+    pub control: Control,
     /// The catalog.
     pub catalog: Catalog,
     /// Runs functions.

@@ -1,13 +1,14 @@
 //! The actions on versions.
 
-use model::{Function, FunctionState, Qualifier, Timestamp, Version};
+use model::{FunctionState, Version};
 use scf::action::{DeleteFunctionVersion, ListVersionByFunction, PublishVersion};
 use scf::types as t;
 use scf::{Code, Error};
 
 use super::code::flag;
-use super::functions::{change, descending, description, find, key, page};
-use super::{Caller, Gateway, Serve, triggers};
+use super::error;
+use super::functions::{descending, find, key, page};
+use super::{Caller, Gateway, Serve};
 
 impl Serve for PublishVersion {
     async fn serve(
@@ -16,12 +17,9 @@ impl Serve for PublishVersion {
         request: t::PublishVersionRequest,
     ) -> Result<t::PublishVersionResponse, Error> {
         let key = key(caller, &request.function_name, request.namespace.as_deref())?;
-        let described = description(request.description.as_deref(), &gateway.limits)?;
-        let published = change(gateway, &key, |function| {
-            let number = publish(gateway, function, described.clone(), clock::now_ms())?;
-            Ok((number, function.clone()))
-        });
-        let (number, function) = published.await?;
+        let description = request.description.as_deref();
+        let published = gateway.control.publish_version(&key, description);
+        let (number, function) = published.await.map_err(error::control)?;
         let (published, key) = (&function.versions[&number], &function.key);
         Ok(t::PublishVersionResponse {
             function_version: number.to_string(),
@@ -34,41 +32,6 @@ impl Serve for PublishVersion {
             namespace: key.namespace.to_string(),
         })
     }
-}
-
-/// Publishes a version in the given record, which the caller must still store.
-pub(super) fn publish(
-    gateway: &Gateway,
-    function: &mut Function,
-    description: String,
-    now: Timestamp,
-) -> Result<u64, Error> {
-    check_quota(gateway, function)?;
-    if !matches!(
-        function.state,
-        FunctionState::Active | FunctionState::UpdateFailed
-    ) {
-        let message = format!(
-            "function {} is {}",
-            function.key.name,
-            function.state.as_str()
-        );
-        return Err(Error::new(Code::FunctionStatusError, message));
-    }
-    function.publish(description, now).ok_or_else(|| {
-        let message = "the function has no code; update it with a package";
-        Error::new(Code::PublishVersionFailed, message)
-    })
-}
-
-/// Checks that the quota allows another version.
-pub(super) fn check_quota(gateway: &Gateway, function: &Function) -> Result<(), Error> {
-    let most = gateway.limits.versions_per_function as usize;
-    if function.versions.len() < most {
-        return Ok(());
-    }
-    let message = format!("the function has its {most} versions already; delete some first");
-    Err(Error::new(Code::LimitExceededFunctionVersions, message))
 }
 
 impl Serve for ListVersionByFunction {
@@ -134,49 +97,10 @@ impl Serve for DeleteFunctionVersion {
     ) -> Result<t::Empty, Error> {
         let force = flag("ForceDelete", request.force_delete.as_deref())?;
         let key = key(caller, &request.function_name, request.namespace.as_deref())?;
-        delete(gateway, &key, &request.qualifier, force).await
+        let deleted = gateway
+            .control
+            .delete_version(&key, &request.qualifier, force);
+        deleted.await.map_err(error::control)?;
+        Ok(t::Empty {})
     }
-}
-
-/// Deletes a published version. If aliases use it, `force` is required; see [`Function::unpublish`].
-pub(super) async fn delete(
-    gateway: &Gateway,
-    key: &model::FunctionKey,
-    qualifier: &str,
-    force: bool,
-) -> Result<t::Empty, Error> {
-    let not_found = || {
-        let shown: String = qualifier.chars().take(64).collect();
-        let message = format!("Qualifier: function {} has no version {shown:?}", key.name);
-        Error::new(Code::FunctionVersionNotFound, message)
-    };
-    let Ok(Version::Number(number)) = Version::parse(qualifier) else {
-        return Err(Error::new(
-            Code::InvalidQualifier,
-            format!("Qualifier: {qualifier:?} is not allowed; numbers of published versions are"),
-        ));
-    };
-    let version = Version::Number(number);
-    change(gateway, key, |function| {
-    if !function.versions.contains_key(&number) {
-        return Err(not_found());
-    }
-    let bound = function.aliases_of(version);
-    if !bound.is_empty() && !force {
-        let message = format!(
-            "version {number} is used by the aliases {}; change them first, or set ForceDelete to TRUE",
-            bound.join(", ")
-        );
-        return Err(Error::new(Code::AliasBind, message));
-    }
-    if !force {
-        let way_out = ", or set ForceDelete to TRUE";
-        triggers::check_unbound(function, &Qualifier::Version(number), way_out)?;
-    }
-    function.unpublish(number);
-    function.modified = clock::now_ms();
-    Ok(())
-    })
-    .await?;
-    Ok(t::Empty {})
 }

@@ -88,6 +88,16 @@ pub enum Field {
     Protocol,
     /// Path pattern.
     PathPattern,
+    /// Alias name.
+    AliasName,
+    /// Description.
+    Description,
+    /// Routing of an alias.
+    Routing,
+    /// Weight of a version in the routing.
+    Weight,
+    /// Key of the routing rule.
+    RuleKey,
     /// Method of the routing rule.
     RuleMethod,
     /// Expression of the routing rule.
@@ -131,6 +141,11 @@ impl fmt::Display for Field {
             Self::Domain => "domain",
             Self::Protocol => "protocol",
             Self::PathPattern => "path pattern",
+            Self::AliasName => "alias name",
+            Self::Description => "description",
+            Self::Routing => "routing",
+            Self::Weight => "weight",
+            Self::RuleKey => "key of the routing rule",
             Self::RuleMethod => "method of the routing rule",
             Self::RuleExpression => "expression of the routing rule",
             Self::AccountName => "account name",

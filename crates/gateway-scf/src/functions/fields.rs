@@ -19,16 +19,7 @@ const TAGS_MAX: usize = 50;
 
 /// Parses a description.
 pub(in super::super) fn description(given: Option<&str>, limits: &Limits) -> Result<String, Error> {
-    let text = given.unwrap_or_default();
-    let length = text.chars().count();
-    if length > limits.description_chars as usize {
-        let message = format!(
-            "Description: {length} characters are not allowed; up to {} are",
-            limits.description_chars
-        );
-        return Err(Error::new(Code::InvalidDescription, message));
-    }
-    Ok(text.to_owned())
+    control::text::description(given, limits).map_err(error::control)
 }
 
 /// Parses the environment variables, if present. An empty list, or a single variable without a name, clears them.

@@ -223,22 +223,6 @@ impl Serve for DeleteTrigger {
     }
 }
 
-/// Returns an error if triggers are bound to a version or alias.
-pub(super) fn check_unbound(
-    function: &Function,
-    qualifier: &Qualifier,
-    way_out: &str,
-) -> Result<(), Error> {
-    let bound = function.triggers_on(qualifier);
-    if bound.is_empty() {
-        return Ok(());
-    }
-    let names = bound.join(", ");
-    let message =
-        format!("{qualifier} is used by the triggers {names}; delete them first{way_out}");
-    Err(Error::new(Code::TriggerInUse, message))
-}
-
 /// Changes a function's triggers. Retries after concurrent changes (optimistic concurrency).
 async fn change(
     gateway: &Gateway,

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use control::Control;
 use gateway_scf::{Gateway, MetricsAccess, ObjectSource, PACKAGE_MEMORY_BYTES, Prometheus};
 use hosts::{Addresses, ApiHosts, CertificateNames};
 use ownership::{Dns, Ownership, watch as watch_domains};
@@ -67,6 +68,10 @@ pub(super) fn assemble(
         object_source: ObjectSource::new(stores.objects, config.api.region.clone()),
         object_triggers: stores.object_triggers,
         access: stores.access,
+        control: Control {
+            catalog: stores.catalog.clone(),
+            limits: engine.limits.clone(),
+        },
         catalog: stores.catalog,
         packages: stores.packages,
         queue: stores.queue,

@@ -62,6 +62,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "worker",
         ],
     ),
+    ("control", &["catalog", "clock", "model"]),
     ("ownership", &["catalog", "clock", "hosts", "model"]),
     (
         "triggers",
@@ -110,6 +111,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "bucket",
             "catalog",
             "clock",
+            "control",
             "dispatch",
             "engine",
             "events",
@@ -135,6 +137,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "catalog",
             "cli",
             "clock",
+            "control",
             "dispatch",
             "engine",
             "events",

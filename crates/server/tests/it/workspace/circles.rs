@@ -35,11 +35,6 @@ const EXCEPTIONS: &[(&str, &str, &str)] = &[
         "gateway-scf/triggers/mod.rs",
         PARENT,
     ),
-    (
-        "gateway-scf/versions.rs",
-        "gateway-scf/functions.rs",
-        HELPER,
-    ),
     ("purge/inventory.rs", "purge/mod.rs", PARENT),
     ("runner/*", "runner/mod.rs", PARENT),
     ("sqlite/*", "sqlite/mod.rs", PARENT),

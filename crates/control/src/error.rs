@@ -1,0 +1,135 @@
+//! Errors of operations: a neutral reason, which each gateway maps to a code of its API.
+
+use model::{Field, Invalid};
+
+/// An error of an operation.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{}{message}", field.map(|field| format!("{field}: ")).unwrap_or_default())]
+pub struct Error {
+    /// The reason.
+    pub reason: Reason,
+    /// The field that it concerns. A gateway writes its name before the message.
+    pub field: Option<Field>,
+    /// What failed, the value, what is allowed.
+    pub message: String,
+}
+
+/// Why an operation is refused or failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reason {
+    /// The value of the field is not allowed.
+    Invalid,
+    /// The namespace does not exist.
+    NamespaceMissing,
+    /// The function does not exist.
+    FunctionMissing,
+    /// The function has no such version.
+    VersionMissing,
+    /// The function has no such alias.
+    AliasMissing,
+    /// A function of this name exists.
+    FunctionExists,
+    /// An alias of this name exists.
+    AliasExists,
+    /// The alias belongs to every function and cannot be deleted.
+    AliasPermanent,
+    /// The namespace holds functions.
+    NamespaceInUse,
+    /// Aliases use the version. A forced deletion changes them.
+    UsedByAliases,
+    /// Triggers are bound to the version or alias.
+    UsedByTriggers {
+        /// Whether a forced deletion is possible.
+        can_force: bool,
+    },
+    /// The state of the function does not allow it.
+    FunctionState,
+    /// The function has no code to publish.
+    NothingToPublish,
+    /// A limit is reached.
+    LimitReached(Limit),
+    /// The account is being deleted, or still owns resources.
+    Account,
+    /// A concurrent change came first.
+    Conflict,
+    /// The platform failed. The message is for the operator.
+    Internal,
+}
+
+/// A limit on a number or a size.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Limit {
+    /// Functions of a namespace.
+    Functions,
+    /// Published versions of a function.
+    Versions,
+    /// Aliases of a function.
+    Aliases,
+    /// Bytes of an account's records.
+    RecordBytes,
+}
+
+impl Error {
+    /// Creates an error that concerns no field.
+    pub fn new(reason: Reason, message: impl Into<String>) -> Self {
+        Self {
+            reason,
+            field: None,
+            message: message.into(),
+        }
+    }
+
+    /// Creates an error that concerns a field.
+    pub fn of(field: Field, reason: Reason, message: impl Into<String>) -> Self {
+        Self {
+            field: Some(field),
+            ..Self::new(reason, message)
+        }
+    }
+
+    /// Creates the error for a rejected value of a field.
+    pub fn invalid(field: Field, message: impl Into<String>) -> Self {
+        Self::of(field, Reason::Invalid, message)
+    }
+
+    /// Describes an error of a change to a function.
+    pub fn function(error: catalog::Error) -> Self {
+        use catalog::Error as Change;
+        match &error {
+            Change::Exists => Self::of(
+                Field::FunctionName,
+                Reason::FunctionExists,
+                "a function of this name exists in the namespace",
+            ),
+            Change::Quota(limit) => {
+                let message =
+                    format!("the namespace has its {limit} functions already; delete some first");
+                Self::new(Reason::LimitReached(Limit::Functions), message)
+            }
+            Change::Full(_) => Self::record(Reason::LimitReached(Limit::Versions), &error),
+            Change::Conflict | Change::IdUsed { .. } => Self::record(Reason::Conflict, &error),
+            Change::NoNamespace(_) => Self::record(Reason::NamespaceMissing, &error),
+            Change::NotEmpty(_) => Self::record(Reason::NamespaceInUse, &error),
+            Change::InUse | Change::Closed => Self::record(Reason::Account, &error),
+            Change::Bytes { .. } => Self::record(Reason::LimitReached(Limit::RecordBytes), &error),
+            Change::InvalidId { .. } => Self::record(Reason::Invalid, &error),
+            Change::Store(_) | Change::Format { .. } => Self::record(Reason::Internal, &error),
+        }
+    }
+
+    /// Passes on the message of the catalog.
+    fn record(reason: Reason, error: &catalog::Error) -> Self {
+        Self::new(reason, error.to_string())
+    }
+}
+
+impl From<Invalid> for Error {
+    fn from(error: Invalid) -> Self {
+        let Invalid {
+            field,
+            given,
+            allowed,
+        } = error;
+        Self::invalid(field, format!("{given} is not allowed; {allowed}"))
+    }
+}

@@ -1,0 +1,30 @@
+//! The operations behind every API, the console and the command line: create, publish, update and delete functions and what
+//! belongs to them.
+//!
+//! Owns the checks of an operation, their order, and the change of the records. A caller passes values by plain types,
+//! since a value is checked only after what it depends on, such as a function that must exist. Never knows wire formats,
+//! an API's names of fields, or its error codes: an [`Error`] has a neutral [`Reason`], which each gateway maps.
+#![forbid(unsafe_code)]
+
+pub mod aliases;
+mod change;
+mod error;
+pub mod text;
+pub mod triggers;
+pub mod versions;
+
+pub use error::{Error, Limit, Reason};
+
+use std::sync::Arc;
+
+use catalog::Catalog;
+use model::Limits;
+
+/// The operations, and the stores that they change. A clone shares them.
+#[derive(Clone, Debug)]
+pub struct Control {
+    /// The catalog.
+    pub catalog: Catalog,
+    /// The platform's limits.
+    pub limits: Arc<Limits>,
+}
