@@ -1,30 +1,32 @@
 //! Invocation of functions: the single entry point for the API and all triggers.
 
 mod error;
+mod lookup;
+mod report;
 pub mod web;
 
 use std::sync::Arc;
 
 use bytes::Bytes;
-use catalog::{Catalog, Stored};
-use dispatch::{Limit, Reject};
-use events::usage::UsageEntry;
+use catalog::Catalog;
+use dispatch::Reject;
 use events::{NewEvent, Queue, QueueFuture};
 use model::{
-    Function, FunctionKey, FunctionKind, FunctionState, InvocationOrigin, Limits, MemoryMb,
-    Qualifier, RecursionDepth, RequestId, RoutingKey, Serving, StatusCode, TraceContext, Usage,
-    Version,
+    FunctionKey, InvocationOrigin, Limits, Qualifier, RecursionDepth, RequestId, RoutingKey,
+    Serving, TraceContext,
 };
-use telemetry::{EventStep, Metrics, Record, Telemetry, log_text, tail};
+use telemetry::{EventStep, Metrics, Telemetry};
 use tracing::warn;
-use worker::{RequestMetadata, failure_document};
+use worker::RequestMetadata;
 
 pub use self::error::IngestError;
+pub use self::lookup::FunctionLookup;
+use self::lookup::resolve;
+pub use self::report::InvocationResult;
+use self::report::{Report, rejection};
 pub use crate::driver::AcquireOptions;
 pub(crate) use crate::driver::Stopper;
-use crate::driver::{
-    AcquireError, Assigned, CompletedRun, Driver, LivePool, StartFailure, limit_name,
-};
+use crate::driver::{AcquireError, Assigned, Driver, LivePool};
 
 /// An invocation of a function.
 #[derive(Clone, Debug)]
@@ -49,21 +51,6 @@ pub struct Invocation {
     pub origin: InvocationOrigin,
     /// The caller's trace context.
     pub trace: Option<TraceContext>,
-}
-
-/// The result of an invocation, successful or not.
-#[derive(Clone, Debug)]
-pub struct InvocationResult {
-    /// The outcome.
-    pub status: StatusCode,
-    /// The response, or the error document.
-    pub answer: Bytes,
-    /// The tail of the log, if requested.
-    pub log: Option<String>,
-    /// The measured duration and memory.
-    pub usage: Usage,
-    /// Its entry in the usage ledger, unless that is recorded already.
-    pub entry: Option<UsageEntry>,
 }
 
 /// Accepts events and runs invocations. Clones share it.
@@ -97,10 +84,15 @@ impl Ingest {
         }
     }
 
-    /// Accepts an asynchronous event. When this returns, the event is on stable storage; it runs at least once or is recorded as
+    /// Looks up a function. A call looks up its function once and passes the result on.
+    pub fn look_up(&self, function: &FunctionKey) -> FunctionLookup {
+        FunctionLookup::of(&self.catalog, function)
+    }
+
+    /// Accepts an asynchronous event for a function that was looked up. When this returns, the event is on stable storage; it runs at least once or is recorded as
     /// failed permanently. Idempotent: an event with a known request id is a duplicate and does not run again.
-    pub async fn accept(&self, event: NewEvent) -> Result<(), IngestError> {
-        self.check_acceptable(&event)?;
+    pub async fn accept(&self, found: &FunctionLookup, event: NewEvent) -> Result<(), IngestError> {
+        self.check(found, &event)?;
         self.count_acceptance(Ok(self.queue.accept(event))).await
     }
 
@@ -117,11 +109,14 @@ impl Ingest {
 
     /// Checks that an event is valid and that its function exists and takes events.
     pub fn check_acceptable(&self, event: &NewEvent) -> Result<(), IngestError> {
+        self.check(&self.look_up(&event.function), event)
+    }
+
+    fn check(&self, found: &FunctionLookup, event: &NewEvent) -> Result<(), IngestError> {
         self.check_size(event)?;
-        self.check_takes_events(&event.function)?;
-        let function = self.find(&event.function)?;
+        found.check_takes_events()?;
         resolve(
-            &function.value,
+            found.existing(&self.catalog, &event.function)?,
             &event.qualifier,
             &event.routing_key,
             event.request,
@@ -165,15 +160,19 @@ impl Ingest {
         Ok(())
     }
 
-    /// Runs a function and waits for its result.
-    pub async fn invoke(&self, invocation: Invocation) -> Result<InvocationResult, IngestError> {
+    /// Runs a function that was looked up, and waits for its result.
+    pub async fn invoke(
+        &self,
+        found: FunctionLookup,
+        invocation: Invocation,
+    ) -> Result<InvocationResult, IngestError> {
         if invocation.event.len() as u64 > self.limits.sync_event_bytes {
             let (given, allowed) = (invocation.event.len(), self.limits.sync_event_bytes);
             return Err(IngestError::TooLarge { given, allowed });
         }
-        self.check_takes_events(&invocation.function)?;
+        found.check_takes_events()?;
         let placed = self
-            .place_sync(&invocation, &mut AcquireOptions::default())
+            .place_sync(found, &invocation, &mut AcquireOptions::default())
             .await?;
         match placed {
             Placement::Ready(ready) => Ok(ready.run(invocation.event).await),
@@ -184,12 +183,13 @@ impl Ingest {
     /// Like [`Self::invoke`], but creates the event only once an instance is available, so that waiting requests hold no memory.
     pub async fn invoke_deferred<E: From<IngestError>>(
         &self,
+        found: FunctionLookup,
         invocation: &Invocation,
         event: impl Future<Output = Result<Bytes, E>>,
     ) -> Result<InvocationResult, E> {
-        self.check_takes_events(&invocation.function)?;
+        found.check_takes_events()?;
         let mut waiting = AcquireOptions::default();
-        match self.place_sync(invocation, &mut waiting).await? {
+        match self.place_sync(found, invocation, &mut waiting).await? {
             Placement::Ready(ready) => {
                 let event = event.await?;
                 let (given, allowed) = (event.len(), self.limits.sync_event_bytes);
@@ -202,13 +202,14 @@ impl Ingest {
         }
     }
 
-    /// Like [`Ingest::place`] for a synchronous call: its usage is recorded when it ends.
+    /// Acquires an instance for a synchronous call of a function that was looked up. Its usage is recorded when it ends.
     pub async fn place_sync(
         &self,
+        found: FunctionLookup,
         invocation: &Invocation,
         waiting: &mut AcquireOptions,
     ) -> Result<Placement, IngestError> {
-        let mut placed = self.place(invocation, waiting).await?;
+        let mut placed = self.place_found(found, invocation, waiting).await?;
         match &mut placed {
             Placement::Ready(ready) => ready.report.ledger = Some(self.queue.clone()),
             Placement::Refused(finished) => {
@@ -220,57 +221,42 @@ impl Ingest {
         Ok(placed)
     }
 
-    /// Acquires an instance for an invocation. Ignores its event.
+    /// Acquires an instance for an invocation of a function that it looks up. Ignores the event.
     pub async fn place(
         &self,
         invocation: &Invocation,
         waiting: &mut AcquireOptions,
     ) -> Result<Placement, IngestError> {
-        // Retries the look-up if the function changes in between.
+        let found = self.look_up(&invocation.function);
+        self.place_found(found, invocation, waiting).await
+    }
+
+    async fn place_found(
+        &self,
+        mut found: FunctionLookup,
+        invocation: &Invocation,
+        waiting: &mut AcquireOptions,
+    ) -> Result<Placement, IngestError> {
+        let Invocation {
+            qualifier,
+            routing_key,
+            request,
+            ..
+        } = invocation;
+        // Looks the function up again if it changes in between.
         for _ in 0..4 {
-            let function = self.find(&invocation.function)?;
-            let Invocation {
-                qualifier,
-                routing_key,
-                request,
-                ..
-            } = invocation;
-            let serving = resolve(&function.value, qualifier, routing_key, *request)?;
-            let live = self.open(&serving).await?;
-            match self.acquire(invocation, &serving, live, waiting).await {
-                Err(PoolRetired) => {}
-                Ok(placed) => return placed,
+            let function = found.existing(&self.catalog, &invocation.function)?;
+            let serving = resolve(function, qualifier, routing_key, *request)?;
+            match self.acquire(invocation, &serving, waiting).await? {
+                Some(placed) => return Ok(placed),
+                None => found = self.look_up(&invocation.function),
             }
         }
         Err(IngestError::NoFunction(invocation.function.clone()))
     }
 
-    /// Rejects web functions. A missing function passes; [`Self::find`] reports it.
-    fn check_takes_events(&self, key: &FunctionKey) -> Result<(), IngestError> {
-        let kind = self.catalog.function(key).map(|stored| stored.value.kind);
-        match kind {
-            Some(FunctionKind::Http) => Err(IngestError::Web(key.name.to_string())),
-            _ => Ok(()),
-        }
-    }
-
-    fn find(&self, key: &FunctionKey) -> Result<Arc<Stored<Function>>, IngestError> {
-        let Some(function) = self.catalog.function(key) else {
-            let known = self.catalog.has_namespace(key.account, &key.namespace);
-            let missing = if known {
-                IngestError::NoFunction
-            } else {
-                IngestError::NoNamespace
-            };
-            return Err(missing(key.clone()));
-        };
-        Ok(function)
-    }
-
+    /// Opens a version's pool.
     async fn open(&self, serving: &Serving<'_>) -> Result<Arc<LivePool>, IngestError> {
-        if let Some(live) = self.driver.live(serving) {
-            return Ok(live);
-        }
         let opened = self.driver.open(serving).await;
         let function = serving.function;
         // The function may have been changed or deleted before there was a pool to retire.
@@ -284,19 +270,29 @@ impl Ingest {
         })
     }
 
+    /// Acquires an instance of a version; `None` if its pool was retired meanwhile.
     async fn acquire(
         &self,
         invocation: &Invocation,
         serving: &Serving<'_>,
-        live: Arc<LivePool>,
         waiting: &mut AcquireOptions,
-    ) -> Result<Result<Placement, IngestError>, PoolRetired> {
+    ) -> Result<Option<Placement>, IngestError> {
+        let mut started = clock::now_ms();
+        let (live, acquired) = match self.driver.acquire_serving(serving, waiting).await {
+            Some(asked) => asked,
+            None => {
+                let live = self.open(serving).await?;
+                started = clock::now_ms();
+                let acquired = self.driver.acquire(&live, waiting).await;
+                (live, acquired)
+            }
+        };
         let report = Report {
             telemetry: self.telemetry.clone(),
             request: invocation.request,
-            live: live.clone(),
+            live,
             memory: serving.config.memory,
-            started: clock::now_ms(),
+            started,
             tail: invocation.tail,
             retry: invocation.retry,
             depth: invocation.depth,
@@ -305,21 +301,19 @@ impl Ingest {
             recycle: serving.function.async_run,
             ledger: None,
         };
-        let refused = match self.driver.acquire(&live, waiting).await {
-            Ok(assigned) => return Ok(Ok(Placement::Ready(Ready { assigned, report }))),
-            Err(refused) => refused,
-        };
-        Ok(Ok(Placement::Refused(match refused {
-            AcquireError::Start(failure) => report.start_failed(failure),
-            AcquireError::Rejected(Reject::Gone) => return Err(PoolRetired),
-            AcquireError::Rejected(Reject::Draining) => return Ok(Err(IngestError::Draining)),
-            AcquireError::Rejected(reject) => {
+        let finished = match acquired {
+            Ok(assigned) => return Ok(Some(Placement::Ready(Ready { assigned, report }))),
+            Err(AcquireError::Start(failure)) => report.start_failed(failure),
+            Err(AcquireError::Rejected(Reject::Gone)) => return Ok(None),
+            Err(AcquireError::Rejected(Reject::Draining)) => return Err(IngestError::Draining),
+            Err(AcquireError::Rejected(reject)) => {
                 let shared = self.driver.unreserved_mb(serving.function.key.account);
                 let rate = self.limits.scale_out_per_minute;
                 let (status, message) = rejection(reject, serving, shared, rate);
                 report.refused(status, &message)
             }
-        })))
+        };
+        Ok(Some(Placement::Refused(finished)))
     }
 }
 
@@ -367,212 +361,7 @@ impl Ready {
     }
 
     /// Returns a handle that stops the function.
-    pub(crate) fn stopper(&self) -> Stopper {
+    pub(crate) fn stopper(&mut self) -> Stopper {
         self.assigned.stopper()
-    }
-}
-
-/// Resolves a qualifier to the version that serves an invocation.
-///
-/// # Errors
-/// The version does not exist, or the function's state does not allow invocations.
-fn resolve<'a>(
-    function: &'a Function,
-    qualifier: &Qualifier,
-    routing_key: &RoutingKey,
-    request: RequestId,
-) -> Result<Serving<'a>, IngestError> {
-    let key = &function.key;
-    let version = match qualifier {
-        Qualifier::Latest => Some(Version::Latest),
-        Qualifier::Version(number) => Some(Version::Number(*number)),
-        Qualifier::Alias(name) => function.route(name, routing_key, random_fraction(request)),
-    };
-    let serving = version.and_then(|version| function.serving(version));
-    let serving = serving.ok_or_else(|| IngestError::NoQualifier {
-        key: key.clone(),
-        qualifier: qualifier.clone(),
-    })?;
-    // A published version keeps serving while `$LATEST` is updated or has failed.
-    let state = function.state;
-    let serves = match serving.version {
-        Version::Latest => state.serves(),
-        Version::Number(_) => state != FunctionState::Deleting,
-    };
-    if serves {
-        return Ok(serving);
-    }
-    let reasons = function
-        .reasons
-        .iter()
-        .map(|reason| format!(": {}", reason.message));
-    let (name, why) = (key.name.to_string(), reasons.collect());
-    Err(IngestError::State { name, state, why })
-}
-
-/// Returns a number in [0, 1) that is fixed for a request, from the random bits at the end of its id.
-fn random_fraction(request: RequestId) -> f64 {
-    let bytes = request.as_bytes();
-    let last = bytes
-        .iter()
-        .rev()
-        .take(4)
-        .fold(0u32, |number, byte| number << 8 | u32::from(*byte));
-    f64::from(last) / (f64::from(u32::MAX) + 1.0)
-}
-
-/// The pool was retired between look-up and acquisition.
-struct PoolRetired;
-
-/// Returns SCF's status and message for an invocation that got no instance. Source: its list of function status codes.
-fn rejection(
-    reject: Reject,
-    serving: &Serving<'_>,
-    unreserved_mb: u64,
-    per_minute: u32,
-) -> (StatusCode, String) {
-    let name = &serving.function.key.name;
-    match reject {
-        Reject::Never { limit: Limit::Node } => {
-            let message = format!(
-                "{} of memory for function {name} are more than this node has",
-                serving.config.memory
-            );
-            (StatusCode::InsufficientResources, message)
-        }
-        Reject::Deadline {
-            limit: limit @ (Limit::Node | Limit::Starting),
-        } => {
-            let message = format!(
-                "Function [ {name} ] found no free instance in time: {} are short",
-                limit_name(limit)
-            );
-            (StatusCode::ResourceLimitReached, message)
-        }
-        Reject::Deadline { limit: Limit::Rate } => {
-            let message = format!(
-                "Function [ {name} ] found no free instance in time: the account has started as many as it may, {per_minute} a \
-                 minute"
-            );
-            (StatusCode::ResourceLimit, message)
-        }
-        Reject::Deadline { limit } | Reject::Never { limit } => {
-            let mb = match limit {
-                Limit::Group => serving.function.reserved_mb.unwrap_or_default().into(),
-                _ => unreserved_mb,
-            };
-            let quota = limit_name(limit);
-            let message = format!("Function [ {name} ] concurrency exceeded {quota} {mb}MB");
-            (StatusCode::ResourceLimitReached, message)
-        }
-        Reject::QueueFull => {
-            let message =
-                format!("Function [ {name} ] has too many requests waiting; try again in a moment");
-            (StatusCode::ResourceLimitReached, message)
-        }
-        Reject::StartFailed { .. } | Reject::Gone | Reject::Draining => {
-            (StatusCode::InternalError, "the request was lost".into())
-        }
-    }
-}
-
-/// Builds the record of an invocation when it ends.
-struct Report {
-    telemetry: Telemetry,
-    request: RequestId,
-    live: Arc<LivePool>,
-    memory: MemoryMb,
-    started: model::Timestamp,
-    tail: bool,
-    retry: u32,
-    depth: RecursionDepth,
-    origin: InvocationOrigin,
-    trace: Option<TraceContext>,
-    /// Whether a failed request ends its instance.
-    recycle: bool,
-    /// The ledger for synchronous calls. The runner records the usage of events, together with their completion.
-    ledger: Option<Arc<dyn Queue>>,
-}
-
-impl Report {
-    fn ran(self, ran: CompletedRun) -> InvocationResult {
-        let outcome = ran.outcome;
-        let mut record = self.record(outcome.status, outcome.answer.into(), outcome.usage);
-        record.note = ran.cold.and(self.live.note.clone());
-        record.log = outcome.log.into();
-        record.init_log = ran.init_log.into();
-        record.cold = ran.cold;
-        self.finish(record)
-    }
-
-    fn start_failed(self, failed: StartFailure) -> InvocationResult {
-        let answer = failed.failure.document(self.request).into();
-        let mut record = self.record(failed.failure.status, answer, failed.usage);
-        record.note = self.live.note.clone();
-        record.init_log = failed.log.into();
-        self.finish(record)
-    }
-
-    fn refused(self, status: StatusCode, message: &str) -> InvocationResult {
-        let answer = failure_document(status, message, None, self.request).into();
-        let record = self.record(status, answer, Usage::default());
-        self.finish(record)
-    }
-
-    fn record(&self, status: StatusCode, answer: Bytes, usage: Usage) -> Record {
-        Record {
-            request: self.request,
-            function: self.live.spec.function.clone(),
-            version: self.live.spec.version,
-            memory: self.memory,
-            started: self.started,
-            retry: self.retry,
-            status,
-            usage,
-            billed_us: usage.duration_us,
-            answer,
-            init_log: Bytes::new(),
-            log: Bytes::new(),
-            cold: None,
-            note: None,
-        }
-    }
-
-    fn finish(self, record: Record) -> InvocationResult {
-        let log = self.tail.then(|| tail(&log_text(&record)).to_owned());
-        let entry = UsageEntry::of(&record);
-        if let Some(ledger) = &self.ledger {
-            ledger.meter(entry.clone());
-        }
-        let finished = InvocationResult {
-            entry: Some(entry),
-            status: record.status,
-            answer: record.answer.clone(),
-            log,
-            usage: record.usage,
-        };
-        self.telemetry.report(record);
-        finished
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn alias_traffic_follows_its_weights() {
-        let count = 100_000;
-        for weight in [0.01, 0.1, 0.5, 0.9] {
-            let chosen = (0..count)
-                .map(|_| clock::new_request_id())
-                .filter(|request| random_fraction(*request) < weight)
-                .count();
-            let mean = weight * f64::from(count);
-            let deviation = (mean * (1.0 - weight)).sqrt();
-            // 4.9 standard deviations: one such test in a million fails by chance.
-            let off = (chosen as f64 - mean).abs() / deviation;
-            assert!(off < 4.9, "{weight}: {chosen}, off by {off} deviations");
-        }
     }
 }

@@ -1,7 +1,7 @@
 //! `Invoke` and `InvokeFunction`.
 
 use bytes::Bytes;
-use engine::invoke::{Invocation, InvocationResult};
+use engine::invoke::{FunctionLookup, Invocation, InvocationResult};
 use events::{EventOrigin, NewEvent};
 use model::{Alias, FunctionKey, FunctionName, InvocationOrigin, Namespace, Qualifier, RoutingKey};
 use scf::action::{Invoke, InvokeFunction};
@@ -49,10 +49,11 @@ impl Serve for Invoke {
         };
         let target = target_of!(request);
         let target = target.checked(gateway, caller)?;
-        if queued || target.runs_asynchronously(gateway) {
-            accept(gateway, caller, target, event).await
+        let found = gateway.ingest.look_up(&target.function);
+        if queued || found.runs_asynchronously() {
+            accept(gateway, caller, found, target, event).await
         } else {
-            run(gateway, caller, target, event).await
+            run(gateway, caller, found, target, event).await
         }
     }
 }
@@ -70,10 +71,12 @@ impl Serve for InvokeFunction {
         };
         let target = target_of!(request);
         let target = target.checked(gateway, caller)?;
-        if target.runs_asynchronously(gateway) {
-            return accept(gateway, caller, target, event).await;
+        let found = gateway.ingest.look_up(&target.function);
+        if found.runs_asynchronously() {
+            accept(gateway, caller, found, target, event).await
+        } else {
+            run(gateway, caller, found, target, event).await
         }
-        run(gateway, caller, target, event).await
     }
 }
 
@@ -97,14 +100,6 @@ struct CheckedTarget {
     qualifier: Qualifier,
     routing_key: RoutingKey,
     tail: bool,
-}
-
-impl CheckedTarget {
-    /// Returns whether the function runs every request asynchronously.
-    fn runs_asynchronously(&self, gateway: &Gateway) -> bool {
-        let function = gateway.catalog.function(&self.function);
-        function.is_some_and(|stored| stored.value.async_run)
-    }
 }
 
 impl InvokeTarget {
@@ -142,6 +137,7 @@ impl InvokeTarget {
 async fn accept(
     gateway: &Gateway,
     caller: Caller<'_>,
+    found: FunctionLookup,
     target: CheckedTarget,
     event: EventArgument,
 ) -> Result<InvokeResponse, Error> {
@@ -155,7 +151,7 @@ async fn accept(
         trace: caller.trace.cloned(),
         event: event.checked(gateway.limits.async_event_bytes)?,
     };
-    let accepted = gateway.ingest.accept(event).await;
+    let accepted = gateway.ingest.accept(&found, event).await;
     accepted.map_err(error::ingest)?;
     Ok(InvokeResponse {
         result: InvokeResult {
@@ -168,6 +164,7 @@ async fn accept(
 async fn run(
     gateway: &Gateway,
     caller: Caller<'_>,
+    found: FunctionLookup,
     target: CheckedTarget,
     event: EventArgument,
 ) -> Result<InvokeResponse, Error> {
@@ -185,7 +182,7 @@ async fn run(
     };
     let finished = gateway
         .ingest
-        .invoke(invocation)
+        .invoke(found, invocation)
         .await
         .map_err(error::ingest)?;
     Ok(InvokeResponse {

@@ -64,6 +64,7 @@ impl Urls {
             .map(|(name, value)| (name.to_owned(), value.to_owned()));
         Ok(Target {
             function: function.key.clone(),
+            found: Some(stored.clone().into()),
             qualifier: trigger.qualifier.clone(),
             path: Some(below.to_owned()),
             by_path: false,

@@ -31,11 +31,11 @@ use axum::response::Response;
 use bytes::Bytes;
 use catalog::Catalog;
 use engine::invoke::web::ReplyDeadlines;
-use engine::invoke::{Ingest, IngestError, Invocation};
+use engine::invoke::{FunctionLookup, Ingest, IngestError, Invocation};
 use hosts::{Addresses, ApiHosts, host_name, is_service, read_path};
 use model::{
-    Cors, Domain, FunctionKey, FunctionKind, FunctionUrl, InvocationOrigin, Limits, Qualifier,
-    RecursionDepth, RequestId, RoutingKey, StatusCode as Outcome, TriggerName, UrlAuth,
+    Cors, Domain, FunctionKey, FunctionUrl, InvocationOrigin, Limits, Qualifier, RecursionDepth,
+    RequestId, RoutingKey, StatusCode as Outcome, TriggerName, UrlAuth,
 };
 use ownership::Ownership;
 use scf::Call;
@@ -90,6 +90,8 @@ impl std::fmt::Debug for Urls {
 #[derive(Debug)]
 struct Target {
     function: FunctionKey,
+    /// The function, if it was found by its URL.
+    found: Option<FunctionLookup>,
     qualifier: Qualifier,
     /// The path for the function, if it differs from the request's.
     path: Option<String>,
@@ -197,8 +199,8 @@ impl Urls {
             });
         }
         // A domain stored by an older version may equal a host of the API, which has precedence.
-        if let Some(domain) = self.catalog.domain(&host)
-            && self.hosts.reserves(&host).is_none()
+        if self.hosts.reserves(&host).is_none()
+            && let Some(domain) = self.catalog.domain(&host)
         {
             let domain = &domain.value;
             return Some(match self.ownership.serves(domain, clock::now_ms) {
@@ -253,6 +255,7 @@ impl Urls {
         }
         Ok(Target {
             function: function.key.clone(),
+            found: Some(stored.clone().into()),
             qualifier: trigger.qualifier.clone(),
             path,
             entry_point: EntryPoint::Url(url.clone()),
@@ -407,8 +410,9 @@ impl Urls {
         parts: &mut Parts,
         body: Body,
     ) -> Result<Response, Refused> {
-        let stored = self.catalog.function(&target.function);
-        if stored.is_some_and(|stored| stored.value.kind == FunctionKind::Http) {
+        let look_up = || self.ingest.look_up(&target.function);
+        let found = target.found.clone().unwrap_or_else(look_up);
+        if found.is_web() {
             if parts.method == Method::CONNECT {
                 // CONNECT asks for a tunnel, not for a reply.
                 let message = "CONNECT is not supported: a function is not a proxy".to_owned();
@@ -422,17 +426,17 @@ impl Urls {
             if !target.is_signed_whole() {
                 self.authenticate(target, listener, parts, &ReceivedBody::Small(Bytes::new()))?;
                 let (body, over) = self.passed(parts, body)?;
-                let routing_key = self.routing_key(target, parts);
-                return self.pass(id, target, routing_key, parts, body, &over).await;
+                return self.pass(id, target, found, parts, body, &over).await;
             }
             self.precheck(target, parts)?;
             let body = self.receive(parts, body).await?;
             self.authenticate(target, listener, parts, &body)?;
             let (body, _held) = self.load(parts, body).await?;
-            let routing_key = self.routing_key(target, parts);
+            // The function may have changed while the body was received.
+            let found = look_up();
             let over = Arc::default();
             return self
-                .pass(id, target, routing_key, parts, full_body(body), &over)
+                .pass(id, target, found, parts, full_body(body), &over)
                 .await;
         }
         self.precheck(target, parts)?;
@@ -446,11 +450,13 @@ impl Urls {
         if target.is_signed_whole() {
             self.authenticate(target, listener, parts, &body)?;
         }
+        // The function may have changed while the body was received.
+        let found = look_up();
         let mut invocation = Invocation {
             request: id,
             function: target.function.clone(),
             qualifier: target.qualifier.clone(),
-            routing_key: self.routing_key(target, parts),
+            routing_key: routing_key(&found, target, parts),
             event: Bytes::new(),
             tail: false,
             retry: 0,
@@ -462,7 +468,7 @@ impl Urls {
         let finished = match body {
             ReceivedBody::Small(body) => {
                 invocation.event = event(&body).into();
-                let finished = self.ingest.invoke(invocation).await;
+                let finished = self.ingest.invoke(found, invocation).await;
                 finished.map_err(Refused::ingest)?
             }
             // The body stays on disk until an instance is available.
@@ -477,7 +483,10 @@ impl Urls {
                     }
                     Ok::<Bytes, Refused>(event.into())
                 };
-                let finished = self.ingest.invoke_deferred(&invocation, event).await?;
+                let finished = self
+                    .ingest
+                    .invoke_deferred(found, &invocation, event)
+                    .await?;
                 drop(counted);
                 finished
             }
@@ -505,23 +514,20 @@ impl Urls {
     fn depth(&self, parts: &Parts) -> RecursionDepth {
         self.call_chains.depth_of_address(caller(parts))
     }
+}
 
-    /// Returns the headers that the rules of an alias refer to.
-    fn routing_key(&self, target: &Target, parts: &Parts) -> RoutingKey {
-        let Qualifier::Alias(alias) = &target.qualifier else {
-            return RoutingKey::new();
-        };
-        let Some(function) = self.catalog.function(&target.function) else {
-            return RoutingKey::new();
-        };
-        let named = function.value.aliases.get(alias).into_iter();
-        let keys = named.flat_map(|alias| alias.routing.rules.iter().map(|rule| &rule.name));
-        keys.filter_map(|key| {
-            let value = parts.headers.get(key.as_str())?.to_str().ok()?;
-            Some((key.clone(), value.to_owned()))
-        })
-        .collect()
-    }
+/// Returns the headers that the rules of an alias refer to.
+fn routing_key(found: &FunctionLookup, target: &Target, parts: &Parts) -> RoutingKey {
+    let (Qualifier::Alias(alias), Some(function)) = (&target.qualifier, found.function()) else {
+        return RoutingKey::new();
+    };
+    let named = function.aliases.get(alias).into_iter();
+    let keys = named.flat_map(|alias| alias.routing.rules.iter().map(|rule| &rule.name));
+    keys.filter_map(|key| {
+        let value = parts.headers.get(key.as_str())?.to_str().ok()?;
+        Some((key.clone(), value.to_owned()))
+    })
+    .collect()
 }
 
 /// Builds the event for a request.
@@ -612,6 +618,7 @@ fn domain_target(domain: &Domain, path: &str) -> Result<Target, Refused> {
             namespace: route.namespace.clone(),
             name: route.function.clone(),
         },
+        found: None,
         qualifier: route.qualifier.clone(),
         path: route.rewrite(path),
         entry_point: EntryPoint::Domain,

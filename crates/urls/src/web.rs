@@ -11,11 +11,11 @@ use axum::http::request::Parts;
 use axum::http::{HeaderMap, Method, Request, StatusCode, Uri, Version};
 use axum::response::Response;
 use engine::invoke::web::{IDLE_TIMEOUT, REPLY, ReplyBody, WebInvocation};
-use engine::invoke::{AcquireOptions, Invocation, Placement};
+use engine::invoke::{AcquireOptions, FunctionLookup, Invocation, Placement};
 use hyper::body::Body as _;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
-use model::{RequestId, RoutingKey, StatusCode as Outcome};
+use model::{RequestId, StatusCode as Outcome};
 use telemetry::trace;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::{Notify, watch};
@@ -25,7 +25,7 @@ use worker::{InstanceSpec, Outgoing};
 use super::event::{self, REMOTE};
 use super::forwarded::{Added, Forwarded};
 use super::prefix::Prefix;
-use super::{Refused, Target, Urls, caller};
+use super::{Refused, Target, Urls, caller, routing_key};
 
 /// Bytes copied at a time.
 const BUFFER: usize = 16 << 10;
@@ -40,7 +40,7 @@ impl Urls {
         self: &Arc<Self>,
         id: RequestId,
         target: &Target,
-        routing_key: RoutingKey,
+        found: FunctionLookup,
         parts: &mut Parts,
         body: Outgoing,
         too_long: &Notify,
@@ -49,7 +49,7 @@ impl Urls {
             request: id,
             function: target.function.clone(),
             qualifier: target.qualifier.clone(),
-            routing_key,
+            routing_key: routing_key(&found, target, parts),
             event: bytes::Bytes::new(),
             tail: false,
             retry: 0,
@@ -58,7 +58,10 @@ impl Urls {
             trace: trace::of(&parts.headers),
         };
         let mut waiting = AcquireOptions::default();
-        let placed = self.ingest.place_sync(&invocation, &mut waiting).await;
+        let placed = self
+            .ingest
+            .place_sync(found, &invocation, &mut waiting)
+            .await;
         let ready = match placed.map_err(Refused::ingest)? {
             Placement::Ready(ready) => ready,
             Placement::Refused(finished) => {

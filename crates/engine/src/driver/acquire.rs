@@ -1,24 +1,67 @@
 //! Requests wait for an instance.
 
-use std::time::Duration;
+use std::sync::Arc;
 
 use dispatch::{Reject, Ticket};
+use model::Serving;
 use tokio::sync::oneshot;
 
 use super::Driver;
-use super::assigned::{Assigned, Stopper};
-use super::core::AcquireReply;
+use super::assigned::Assigned;
+use super::core::{AcquireReply, Core};
 use super::types::{AcquireError, AcquireOptions, LivePool};
 
+/// A request that was made: its ticket, and the reply or a channel for it.
+type Asked = (
+    Ticket,
+    Result<AcquireReply, oneshot::Receiver<AcquireReply>>,
+);
+
 impl Driver {
-    /// Waits for an instance. Dropping the future cancels the request.
-    pub async fn acquire(
+    /// Finds the open pool of a version's current revision and waits for one of its instances; `None` if no such pool is
+    /// open. Both are one step under the lock. Dropping the future cancels the request.
+    pub(crate) async fn acquire_serving(
         &self,
-        live: &LivePool,
+        serving: &Serving<'_>,
+        waiting: &mut AcquireOptions,
+    ) -> Option<(Arc<LivePool>, Result<Assigned, AcquireError>)> {
+        let (live, asked) = self.ask(waiting, |core| core.live(serving))?;
+        Some((live, self.answered(asked, waiting).await))
+    }
+
+    /// Waits for an instance of a pool. Dropping the future cancels the request.
+    pub(crate) async fn acquire(
+        &self,
+        live: &Arc<LivePool>,
         waiting: &mut AcquireOptions,
     ) -> Result<Assigned, AcquireError> {
+        match self.ask(waiting, |_| Some(live.clone())) {
+            Some((_, asked)) => self.answered(asked, waiting).await,
+            None => Err(AcquireError::Rejected(Reject::Gone)),
+        }
+    }
+
+    /// Requests an instance of the pool that `find` returns, in one step.
+    fn ask(
+        &self,
+        waiting: &AcquireOptions,
+        find: impl FnOnce(&Core) -> Option<Arc<LivePool>>,
+    ) -> Option<(Arc<LivePool>, Asked)> {
         let wait = waiting.timeout.unwrap_or(self.shared.settings.wait);
-        let (ticket, given) = self.ask(live, wait);
+        let now = self.now();
+        let deadline = now.after(wait.as_micros() as u64);
+        let mut core = self.core();
+        let live = find(&core)?;
+        let asked = core.request(now, live.pool, deadline);
+        self.perform(core);
+        Some((live, asked))
+    }
+
+    async fn answered(
+        &self,
+        (ticket, given): Asked,
+        waiting: &mut AcquireOptions,
+    ) -> Result<Assigned, AcquireError> {
         if !matches!(given, Ok(AcquireReply::Rejected(..))) {
             // The next request of the same queue may follow.
             drop(waiting.on_queued.take());
@@ -41,28 +84,12 @@ impl Driver {
         self.take(answer.unwrap_or(AcquireReply::Rejected(Reject::Draining, None)))
     }
 
-    fn ask(
-        &self,
-        live: &LivePool,
-        wait: Duration,
-    ) -> (
-        Ticket,
-        Result<AcquireReply, oneshot::Receiver<AcquireReply>>,
-    ) {
-        let now = self.now();
-        let deadline = now.after(wait.as_micros() as u64);
-        let mut core = self.core();
-        let asked = core.request(now, live.pool, deadline);
-        self.perform(core);
-        asked
-    }
-
     pub(super) fn take(&self, answer: AcquireReply) -> Result<Assigned, AcquireError> {
         match answer {
             AcquireReply::Assigned { slot, first } => Ok(Assigned {
                 driver: self.clone(),
-                stopper: Stopper::of(slot.clone()),
                 slot,
+                stopper: None,
                 first,
                 reusable: true,
                 short: None,

@@ -21,7 +21,8 @@ pub(crate) const INSTANCES_MAX: usize = 4;
 pub struct Assigned {
     pub(super) driver: Driver,
     pub(super) slot: Arc<InstanceSlot>,
-    pub(super) stopper: Stopper,
+    /// Made when it is asked for, since only events can be stopped.
+    pub(super) stopper: Option<Stopper>,
     pub(super) first: bool,
     /// True until a request has run on it.
     pub(super) reusable: bool,
@@ -62,8 +63,11 @@ impl Assigned {
         self.reusable = false;
     }
 
-    pub(crate) fn stopper(&self) -> Stopper {
-        self.stopper.clone()
+    /// Returns a handle that stops the instance of this request.
+    pub(crate) fn stopper(&mut self) -> Stopper {
+        let slot = &self.slot;
+        let made = || Stopper::of(slot.clone());
+        self.stopper.get_or_insert_with(made).clone()
     }
 
     /// Runs a request and passes its outcome to `finish`, even if the caller has gone away.
@@ -97,7 +101,7 @@ impl Assigned {
     }
 
     /// Returns this instance and waits for another. The stopper then stops the new one. Returns false if there is none.
-    pub async fn replace(&mut self, live: &LivePool) -> bool {
+    pub async fn replace(&mut self, live: &Arc<LivePool>) -> bool {
         self.give_back();
         let mut options = AcquireOptions::default();
         let Ok(mut other) = self.driver.acquire(live, &mut options).await else {
@@ -106,7 +110,9 @@ impl Assigned {
         std::mem::swap(self, &mut other);
         // `other` is now the one that was returned.
         std::mem::swap(&mut self.stopper, &mut other.stopper);
-        self.stopper.follow(self.slot.clone());
+        if let Some(stopper) = &self.stopper {
+            stopper.follow(self.slot.clone());
+        }
         true
     }
 
@@ -115,7 +121,9 @@ impl Assigned {
         if std::mem::replace(&mut self.returned, true) {
             return;
         }
-        self.stopper.forget();
+        if let Some(stopper) = &self.stopper {
+            stopper.forget();
+        }
         let now = self.driver.now();
         let mut core = self.driver.core();
         core.finished(now, &self.slot, self.reusable, self.short);

@@ -262,6 +262,9 @@ impl Driver {
     }
 
     fn core(&self) -> MutexGuard<'_, Core> {
+        // A test counts these lines to check how often a warm call takes the lock.
+        #[cfg(debug_assertions)]
+        tracing::trace!("driver locks");
         self.shared
             .core
             .lock()

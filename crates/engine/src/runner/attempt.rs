@@ -191,7 +191,7 @@ impl Runner {
             return short(waiting);
         };
         let failed = match placed {
-            Ok(Placement::Ready(ready)) => {
+            Ok(Placement::Ready(mut ready)) => {
                 self.step(QueueInput::Assigned { queue, seq });
                 let event = match cached {
                     Some(cached) => cached.bytes.clone(),

@@ -61,6 +61,7 @@ mod urls;
 mod usage;
 mod user;
 mod versions;
+mod warm_calls;
 mod web;
 mod web_edge_cases;
 mod web_keep_alive;
