@@ -1,7 +1,7 @@
 //! Gathers commands into records and appends them, several at a time.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -9,9 +9,9 @@ use bytes::Bytes;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use tokio::sync::{Notify, mpsc};
-use tracing::warn;
+use tracing::{debug, warn};
 
-use crate::log::{AppendError, Log, Position};
+use crate::log::{AppendError, Log, Position, Usage};
 use crate::machine::{Clock, Machine};
 use crate::record::{self, Header, Record, WriterId};
 use crate::submission::{Answer, Limits, Slot, Submission, SubmitError};
@@ -20,6 +20,8 @@ use crate::window::WINDOW;
 /// The pause after the first append without an answer; it doubles up to [`LONGEST_PAUSE`].
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+/// How often a log that is written is asked how full it is.
+const USAGE_INTERVAL: Duration = Duration::from_secs(1);
 
 pub(crate) struct Appender<M: Machine, L, C> {
     log: Arc<L>,
@@ -28,6 +30,8 @@ pub(crate) struct Appender<M: Machine, L, C> {
     limits: Limits,
     inbox: mpsc::UnboundedReceiver<Submission<M>>,
     submitted: Arc<SubmittedRecords<M>>,
+    /// Whether the log is nearly full.
+    low: Arc<AtomicBool>,
     /// Encoded submissions that are not yet in a record.
     queue: VecDeque<Encoded<M>>,
     queued_bytes: usize,
@@ -66,6 +70,7 @@ impl<M: Machine, L: Log, C: Clock> Appender<M, L, C> {
             limits,
             inbox,
             submitted: Arc::default(),
+            low: Arc::default(),
             queue: VecDeque::new(),
             queued_bytes: 0,
             next: 1,
@@ -78,8 +83,21 @@ impl<M: Machine, L: Log, C: Clock> Appender<M, L, C> {
         self.submitted.clone()
     }
 
+    /// Returns whether the log is nearly full, as was known last.
+    pub(crate) fn low(&self) -> Arc<AtomicBool> {
+        self.low.clone()
+    }
+
     /// Serves until the last handle is gone and every record is answered.
-    pub(crate) async fn run(mut self) {
+    pub(crate) async fn run(self) {
+        let watched = watch_usage(self.log.clone(), self.submitted.clone(), self.low.clone());
+        tokio::select! {
+            () = watched => {}
+            () = self.serve() => {}
+        }
+    }
+
+    async fn serve(mut self) {
         let mut appends = FuturesUnordered::new();
         let mut open = true;
         while open || !self.queue.is_empty() || !appends.is_empty() {
@@ -177,11 +195,42 @@ impl<M: Machine, L: Log, C: Clock> Appender<M, L, C> {
         Some((number, Record::encode(&header, &commands)))
     }
 
-    fn answered(&mut self, number: u64, refused: Option<String>) {
+    fn answered(&mut self, number: u64, refused: Option<SubmitError>) {
         self.unanswered.remove(&number);
-        if let Some(reason) = refused {
-            self.submitted.refuse(number, reason);
+        if let Some(error) = refused {
+            self.submitted.refuse(number, &error);
         }
+    }
+}
+
+/// Keeps `low` up to date. Never ends.
+async fn watch_usage<M: Machine>(
+    log: Arc<impl Log>,
+    submitted: Arc<SubmittedRecords<M>>,
+    low: Arc<AtomicBool>,
+) {
+    let mut written = None;
+    loop {
+        let known = submitted.known();
+        if low.load(Ordering::Relaxed) || written != Some(known) {
+            match log.usage().await {
+                Ok(usage) => {
+                    written = Some(known);
+                    if low.swap(usage.is_low(), Ordering::Relaxed) != usage.is_low() {
+                        let Usage { bytes, limit } = usage;
+                        warn!(
+                            bytes,
+                            limit,
+                            low = usage.is_low(),
+                            "how full the log is has changed: no new work is taken while it is low"
+                        );
+                    }
+                }
+                // An append says so, too.
+                Err(error) => debug!(%error, "failed to ask how full the log is"),
+            }
+        }
+        tokio::time::sleep(USAGE_INTERVAL).await;
     }
 }
 
@@ -191,7 +240,7 @@ async fn append<M: Machine>(
     submitted: &SubmittedRecords<M>,
     number: u64,
     record: Bytes,
-) -> Option<String> {
+) -> Option<SubmitError> {
     let mut pause = FIRST_PAUSE;
     let mut may_be_stored = false;
     loop {
@@ -200,7 +249,12 @@ async fn append<M: Machine>(
                 submitted.stored(position);
                 return None;
             }
-            Err(AppendError::Refused(reason)) if !may_be_stored => return Some(reason),
+            Err(AppendError::Full(reason)) if !may_be_stored => {
+                return Some(SubmitError::Full(reason));
+            }
+            Err(AppendError::Refused(reason)) if !may_be_stored => {
+                return Some(SubmitError::Unavailable(reason));
+            }
             Err(error) => {
                 may_be_stored |= matches!(error, AppendError::Unknown(_));
                 warn!(%error, number, "an append has no answer; repeating it");
@@ -306,11 +360,10 @@ impl<M: Machine> SubmittedRecords<M> {
         }
     }
 
-    fn refuse(&self, number: u64, reason: String) {
+    fn refuse(&self, number: u64, error: &SubmitError) {
         let waiters = self.lock().waiters.remove(&number).unwrap_or_default();
-        let error = SubmitError::Unavailable(reason);
         for waiter in waiters {
-            waiter.answer.fail(&error);
+            waiter.answer.fail(error);
         }
         self.changed.notify_waiters();
     }

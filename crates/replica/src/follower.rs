@@ -95,6 +95,7 @@ impl<M: Machine, L: Log> Follower<M, L> {
 
     async fn try_follow(&mut self) -> Result<(), Interrupted> {
         let identity = self.check_log().await?;
+        self.check_trimmed().await?;
         let mut entries = self.log.follow(self.database.position()).await?;
         while let Some(entry) = self.next(&mut entries).await? {
             self.apply(&identity, entry)?;
@@ -145,6 +146,15 @@ impl<M: Machine, L: Log> Follower<M, L> {
         Ok(identity)
     }
 
+    /// Checks that the next record which the log yields is the next one that was appended.
+    async fn check_trimmed(&mut self) -> Result<(), Interrupted> {
+        let (after, trimmed) = (self.database.position(), self.log.trimmed().await?);
+        if after < trimmed {
+            return Err(LogError::Trimmed { after, trimmed }.into());
+        }
+        Ok(())
+    }
+
     /// Appends a record without commands, and returns its position.
     async fn append_probe(&mut self) -> Result<Position, Interrupted> {
         let writer = WriterId::random().map_err(|error| Interrupted::Wait(error.to_string()))?;
@@ -183,6 +193,7 @@ impl From<LogError> for Interrupted {
         match error {
             LogError::Unavailable(_) => Self::Wait(error.to_string()),
             LogError::Trimmed { .. } => Self::Stop(format!("{error}. Start from a snapshot")),
+            LogError::Unreadable(_) => Self::Stop(error.to_string()),
         }
     }
 }

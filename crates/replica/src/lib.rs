@@ -33,7 +33,7 @@ mod time;
 pub mod window;
 
 pub use database::{Database, DatabaseError};
-pub use log::{AppendError, Entry, Log, LogError, LogIdentity, Position};
+pub use log::{AppendError, Entry, Log, LogError, LogIdentity, Position, Usage};
 pub use machine::{Apply, Clock, Durability, Machine};
 pub use record::{Header, MAX_RECORD, Record, RecordError, WriterId};
 pub use replica::{Parts, Replica};

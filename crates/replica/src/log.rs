@@ -44,11 +44,27 @@ pub trait Log: Send + Sync + 'static {
         after: Position,
     ) -> Result<BoxStream<'static, Result<Entry, LogError>>, LogError>;
 
-    /// Drops the records before a position.
+    /// Drops the records up to and including one.
+    ///
+    /// A reader that lags behind is not told: what it reads next is the first record that is left. So what is left has to begin with a
+    /// checkpoint, at which every reader asks [`trimmed`](Self::trimmed).
     ///
     /// # Errors
     /// Fails if the log cannot be reached; the records may then be gone or not.
-    async fn trim(&self, before: Position) -> Result<(), LogError>;
+    async fn trim(&self, through: Position) -> Result<(), LogError>;
+
+    /// Returns the position of the last record that was dropped, or is about to be; 0 if none. An answer is never out of date: whatever
+    /// this log has yielded before, it is from then or later.
+    ///
+    /// # Errors
+    /// Fails if the log cannot be reached, or cannot write.
+    async fn trimmed(&self) -> Result<Position, LogError>;
+
+    /// Returns how full the log is.
+    ///
+    /// # Errors
+    /// Fails if the log cannot be reached.
+    async fn usage(&self) -> Result<Usage, LogError>;
 
     /// Returns the position of the last record.
     ///
@@ -63,10 +79,29 @@ pub trait Log: Send + Sync + 'static {
     async fn identity(&self) -> Result<LogIdentity, LogError>;
 }
 
+/// How full a log is. Logs that share their storage share these figures.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Usage {
+    /// Stored bytes.
+    pub bytes: u64,
+    /// Maximum of stored bytes.
+    pub limit: u64,
+}
+
+impl Usage {
+    /// Returns whether the log is so full that only what ends work is taken: completions and snapshots, by which it shrinks again.
+    pub fn is_low(self) -> bool {
+        self.bytes / 7 >= self.limit / 10
+    }
+}
+
 /// Why an append has no position.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub enum AppendError {
-    /// The log refused the record, for example because it is full. The record is not stored.
+    /// The log is full. The record is not stored.
+    #[error("the log is full: {0}")]
+    Full(String),
+    /// The log refused the record. The record is not stored.
     #[error("the log refused a record: {0}")]
     Refused(String),
     /// No answer came. The record may be stored, now or later.
@@ -81,11 +116,14 @@ pub enum LogError {
     #[error("the log cannot be reached: {0}")]
     Unavailable(String),
     /// Records behind the position were trimmed; the reader needs a snapshot.
-    #[error("the log begins at {first:?}, behind {after:?}: its records before were trimmed")]
+    #[error("record {} was applied, and the log was trimmed up to record {}", after.0, trimmed.0)]
     Trimmed {
-        /// The position asked for.
+        /// The last position that the reader has.
         after: Position,
-        /// The first record that is still there.
-        first: Position,
+        /// The last position that was dropped.
+        trimmed: Position,
     },
+    /// A record is not what its writer appended, or cannot be decrypted here.
+    #[error("{0}")]
+    Unreadable(String),
 }

@@ -58,6 +58,12 @@ pub trait Machine: Send + 'static {
         Durability::Sync
     }
 
+    /// Returns whether a command is refused while the log is [nearly full](crate::Usage::is_low). What ends work, and so lets the log be
+    /// trimmed, is not.
+    fn adds_work(_command: &Self::Command) -> bool {
+        false
+    }
+
     /// Appends the stored form of a command.
     fn encode(command: &Self::Command, bytes: &mut Vec<u8>);
 

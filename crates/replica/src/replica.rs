@@ -1,7 +1,7 @@
 //! The handle by which commands are submitted.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -22,6 +22,8 @@ pub struct Replica<M: Machine> {
     waiting: Arc<AtomicUsize>,
     limits: Limits,
     status: watch::Receiver<Status>,
+    /// Whether the log is nearly full.
+    low: Arc<AtomicBool>,
 }
 
 #[derive(Debug)]
@@ -64,7 +66,11 @@ impl<M: Machine> Replica<M> {
         let thread = std::thread::Builder::new()
             .name(name.to_owned())
             .spawn(move || embedded.run())?;
-        Ok((Self::new(Inbox::Embedded(sender), limits, status), thread))
+        let low = Arc::default();
+        Ok((
+            Self::new(Inbox::Embedded(sender), limits, status, low),
+            thread,
+        ))
     }
 
     /// Runs a machine on a log.
@@ -91,18 +97,24 @@ impl<M: Machine> Replica<M> {
         let appender = Appender::new(log.clone(), writer, clock, limits, inbox);
         let follower = Follower::new(database, log, writer, appender.submitted(), report);
         Ok(Parts {
-            replica: Self::new(Inbox::OnLog(sender), limits, status),
+            replica: Self::new(Inbox::OnLog(sender), limits, status, appender.low()),
             appender: appender.run(),
             follower: follower.run(),
         })
     }
 
-    fn new(inbox: Inbox<M>, limits: Limits, status: watch::Receiver<Status>) -> Self {
+    fn new(
+        inbox: Inbox<M>,
+        limits: Limits,
+        status: watch::Receiver<Status>,
+        low: Arc<AtomicBool>,
+    ) -> Self {
         Self {
             inbox,
             waiting: Arc::default(),
             limits,
             status,
+            low,
         }
     }
 
@@ -130,7 +142,18 @@ impl<M: Machine> Replica<M> {
         self.status.clone()
     }
 
+    /// Returns whether the log is nearly full, so that commands that [add work](Machine::adds_work) are refused.
+    pub fn is_low(&self) -> bool {
+        self.low.load(Ordering::Relaxed)
+    }
+
     fn enqueue(&self, commands: Batch<M::Command>, answer: Answer<M::Output>) {
+        if self.is_low() && commands.as_slice().iter().any(M::adds_work) {
+            answer.fail(&SubmitError::Full(
+                "it takes what ends work until it is trimmed".to_owned(),
+            ));
+            return;
+        }
         let Some(slot) = Slot::take(&self.waiting, self.limits.waiting) else {
             answer.fail(&SubmitError::Busy(self.limits.waiting));
             return;
@@ -161,6 +184,7 @@ impl<M: Machine> Clone for Replica<M> {
             waiting: self.waiting.clone(),
             limits: self.limits,
             status: self.status.clone(),
+            low: self.low.clone(),
         }
     }
 }

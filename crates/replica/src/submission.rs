@@ -132,6 +132,9 @@ pub enum SubmitError {
     /// Too many submissions wait; nothing was done. Try again later.
     #[error("{0} changes wait to be written; try again later")]
     Busy(usize),
+    /// The log is nearly full; nothing was done. Try again when it was trimmed.
+    #[error("the log is full: {0}")]
+    Full(String),
     /// The disk or the log refused; nothing was done. Try again later.
     #[error("the change could not be written: {0}")]
     Unavailable(String),

@@ -85,6 +85,10 @@ impl Machine for Bank {
         change.durability
     }
 
+    fn adds_work(change: &Change) -> bool {
+        change.amount > 0
+    }
+
     fn encode(change: &Change, bytes: &mut Vec<u8>) {
         bytes.extend(change.id.to_le_bytes());
         bytes.push(change.account);

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use replica::nats::{self, NatsConfig, NatsLog};
+use replica::nats::{Connection, Layout, NatsLog, NatsStreams, connect};
 use tempfile::TempDir;
 
 /// Where `make test` installs the server.
@@ -95,30 +95,42 @@ impl Cluster {
         server.wait().unwrap();
     }
 
-    /// Opens a log, as soon as the cluster can make its stream.
-    pub(crate) async fn log(&self, name: &str, max_bytes: u64) -> NatsLog {
-        let servers: Vec<_> = self
-            .clients
-            .iter()
-            .map(|port| format!("nats://127.0.0.1:{port}"))
-            .collect();
-        let options = nats::options(async_nats::ConnectOptions::new()).retry_on_initial_connect();
-        let client = options.connect(servers).await.unwrap();
-        let config = NatsConfig {
-            stream: name.to_owned(),
-            subject: format!("virga.{name}"),
+    /// Returns how a client connects, perhaps not to all servers at first.
+    pub(crate) fn connection(&self) -> Connection {
+        let servers = self.clients.iter();
+        Connection {
+            servers: servers
+                .map(|port| format!("nats://127.0.0.1:{port}"))
+                .collect(),
+            name: "test".to_owned(),
+            ..Connection::default()
+        }
+    }
+
+    /// Opens the streams of an installation, as soon as the cluster can make them.
+    pub(crate) async fn streams(&self, prefix: &str, max_bytes: u64) -> NatsStreams {
+        let client = connect(&self.connection()).await.unwrap();
+        let layout = Layout {
+            prefix: prefix.to_owned(),
             replicas: self.servers.len(),
-            max_bytes,
+            cluster_bytes: max_bytes,
+            shard_bytes: max_bytes,
         };
         let begun = Instant::now();
         loop {
-            match NatsLog::open(client.clone(), config.clone()).await {
-                Ok(log) => return log,
+            match NatsStreams::open(client.clone(), layout.clone()).await {
+                Ok(streams) => return streams,
                 Err(error) => assert!(begun.elapsed() < LONGEST, "no stream: {error}"),
             }
             // JetStream says nowhere when it can make a stream.
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
+    }
+
+    /// Opens the log `cluster` of an installation.
+    pub(crate) async fn log(&self, prefix: &str, max_bytes: u64) -> NatsLog {
+        let streams = self.streams(prefix, max_bytes).await;
+        streams.cluster().await.unwrap()
     }
 }
 

@@ -19,7 +19,7 @@ fn a_full_log_refuses_commands_which_are_then_certainly_not_applied() {
         log.set_capacity(0);
         let refused = node.replica.submit(deposit(2, 0, 5)).await;
         assert!(
-            matches!(&refused, Err(SubmitError::Unavailable(reason)) if reason.contains("maximum bytes"))
+            matches!(&refused, Err(SubmitError::Full(reason)) if reason.contains("maximum bytes"))
         );
         log.set_capacity(usize::MAX);
         assert_eq!(
@@ -27,6 +27,39 @@ fn a_full_log_refuses_commands_which_are_then_certainly_not_applied() {
             Ok(Outcome::Balance(6))
         );
         assert_eq!(node.close().await.machine().applied, 2);
+    });
+}
+
+#[test]
+fn a_log_that_is_nearly_full_takes_what_ends_work_until_it_is_trimmed() {
+    paused(async {
+        let directory = directory();
+        let log = Simulated::new(1, Faults::NONE);
+        let node = Node::start(&directory.path().join("a"), &log);
+        log.set_capacity(1_000_000);
+        let padded = |id| Change {
+            padding: 100_000,
+            ..deposit(id, 0, 5)
+        };
+        let mut accepted = 0;
+        while node.replica.submit(padded(accepted)).await.is_ok() {
+            accepted += 1;
+            // More than the interval in which the log is asked.
+            tokio::time::sleep(Duration::from_secs(3)).await;
+        }
+        assert_eq!(accepted, 7, "work is taken up to 70 %");
+        assert!(node.replica.is_low());
+        let refused = node.replica.submit(padded(100)).await;
+        assert!(matches!(refused, Err(SubmitError::Full(_))), "{refused:?}");
+        let ended = node.replica.submit(deposit(101, 0, -5)).await;
+        assert_eq!(ended, Ok(Outcome::Balance(30)));
+
+        log.trim(log.latest().await.unwrap()).await.unwrap();
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        assert_eq!(
+            node.replica.submit(padded(102)).await,
+            Ok(Outcome::Balance(35))
+        );
     });
 }
 

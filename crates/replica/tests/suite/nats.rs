@@ -97,26 +97,30 @@ fn a_full_stream_refuses_commands_until_it_is_trimmed() {
         let log = cluster.log("bank", 4 << 20).await;
         let node = Node::start_with(&directory.path().join("a"), log.clone(), clock);
         let mut id = 0;
-        let reason = loop {
+        loop {
             id += 1;
             let large = Change {
                 padding: MAX_RECORD / 2,
-                ..deposit(id, 0, 1)
+                ..deposit(id, 0, 0)
             };
             match node.replica.submit(large).await {
                 Ok(_) => assert!(id < 100, "the stream is never full"),
-                Err(SubmitError::Unavailable(reason)) => break reason,
+                Err(SubmitError::Full(_)) => break,
                 Err(other) => panic!("{other}"),
             }
-        };
-        assert!(reason.contains("maximum bytes"), "{reason}");
+        }
+        let usage = log.usage().await.unwrap();
+        assert!(usage.is_low() && usage.limit == 4 << 20, "{usage:?}");
         let copy = directory.path().join("copy");
         let position = snapshot::take(&node.path, &copy).unwrap();
-        log.trim(Position(position.0 + 1)).await.unwrap();
-        assert_eq!(
-            node.replica.submit(deposit(1000, 1, 5)).await,
-            Ok(Outcome::Balance(5))
-        );
+        log.trim(position).await.unwrap();
+        assert!(!log.usage().await.unwrap().is_low());
+        let mut paid = node.replica.submit(deposit(1000, 1, 5)).await;
+        while matches!(paid, Err(SubmitError::Full(_))) {
+            tokio::task::yield_now().await;
+            paid = node.replica.submit(deposit(1000, 1, 5)).await;
+        }
+        assert_eq!(paid, Ok(Outcome::Balance(5)));
 
         let from_nothing = Node::start_with(&directory.path().join("b"), log.clone(), clock);
         let mut status = from_nothing.replica.status();
@@ -134,6 +138,62 @@ fn a_full_stream_refuses_commands_until_it_is_trimmed() {
         assert!(
             dump(node.connection())[0] == dump(restored.connection())[0],
             "balances differ"
+        );
+    });
+}
+
+#[test]
+fn logs_that_share_a_stream_are_trimmed_apart_and_a_trimmed_one_knows_its_end() {
+    run(async {
+        let directory = directory();
+        let cluster = Cluster::start(1).await;
+        let streams = cluster.streams("acme.virga", 64 << 20).await;
+        // Shards 1 and 5 share a stream.
+        let (one, five) = (
+            streams.shard(1).await.unwrap(),
+            streams.shard(5).await.unwrap(),
+        );
+        assert_ne!(
+            one.identity().await.unwrap(),
+            five.identity().await.unwrap()
+        );
+        let again = cluster.streams("acme.virga", 64 << 20).await;
+        assert_eq!(
+            again.shard(1).await.unwrap().identity().await.unwrap(),
+            one.identity().await.unwrap()
+        );
+        let first = Node::start_with(&directory.path().join("1"), one.clone(), clock);
+        let fifth = Node::start_with(&directory.path().join("5"), five.clone(), clock);
+        for id in 0..20 {
+            let (a, b) = tokio::join!(
+                first.replica.submit(deposit(id, 0, 1)),
+                fifth.replica.submit(deposit(id, 0, 2))
+            );
+            assert_eq!(a, Ok(Outcome::Balance(id as i64 + 1)));
+            assert_eq!(b, Ok(Outcome::Balance(2 * id as i64 + 2)));
+        }
+        let end = one.latest().await.unwrap();
+        one.trim(end).await.unwrap();
+        assert_eq!(one.trimmed().await.unwrap(), end);
+        assert_eq!(
+            one.latest().await.unwrap(),
+            end,
+            "nothing is left, and the end is known"
+        );
+        assert_eq!(five.trimmed().await.unwrap(), Position(0));
+
+        let copy = Node::start_with(&directory.path().join("5a"), five.clone(), clock);
+        copy.replica.barrier().await.unwrap();
+        fifth.replica.barrier().await.unwrap();
+        copy.replica.barrier().await.unwrap();
+        assert!(
+            dump(copy.close().await.connection())[0] == dump(fifth.close().await.connection())[0]
+        );
+        drop(first.close().await);
+        let first = Node::start_with(&directory.path().join("1"), one, clock);
+        assert_eq!(
+            first.replica.submit(deposit(99, 0, 1)).await,
+            Ok(Outcome::Balance(21))
         );
     });
 }

@@ -10,7 +10,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::StreamExt;
 use futures_util::stream::{self, BoxStream};
-use replica::{AppendError, Entry, Log, LogError, LogIdentity, Position, Time};
+use replica::{AppendError, Entry, Log, LogError, LogIdentity, Position, Time, Usage};
 use seeded::Random;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
@@ -79,6 +79,8 @@ struct State {
     entries: Vec<Entry>,
     /// When the next leader is there.
     leader_from: Instant,
+    /// Bytes that are stored.
+    stored: usize,
     /// Bytes that may still be stored.
     capacity: usize,
 }
@@ -96,6 +98,7 @@ impl Simulated {
                 trimmed: 0,
                 entries: Vec::new(),
                 leader_from: now,
+                stored: 0,
                 capacity: usize::MAX,
             })),
             length: watch::Sender::new(0),
@@ -137,7 +140,8 @@ impl Simulated {
         let mut state = self.lock();
         let left = state.capacity.checked_sub(record.len());
         state.capacity =
-            left.ok_or_else(|| AppendError::Refused("maximum bytes exceeded".to_owned()))?;
+            left.ok_or_else(|| AppendError::Full("maximum bytes exceeded".to_owned()))?;
+        state.stored += record.len();
         let position = Position(state.trimmed + state.entries.len() as u64 + 1);
         // The servers' clock is not the writers'.
         let skew = state.below(0..2_000_000);
@@ -230,11 +234,6 @@ impl Log for Simulated {
         &self,
         after: Position,
     ) -> Result<BoxStream<'static, Result<Entry, LogError>>, LogError> {
-        let first = self.lock().trimmed;
-        if after.0 < first {
-            let first = Position(first + 1);
-            return Err(LogError::Trimmed { after, first });
-        }
         let (log, length) = (self.clone(), self.length.subscribe());
         let entries = stream::unfold(
             (log, length, after.0),
@@ -242,8 +241,10 @@ impl Log for Simulated {
                 if length.wait_for(|length| *length > after).await.is_err() {
                     return None;
                 }
-                let (entry, lag) = {
+                let (entry, lag, after) = {
                     let mut state = log.lock();
+                    // As JetStream does it: the reader is not told that records are gone.
+                    let after = after.max(state.trimmed);
                     let index = after.checked_sub(state.trimmed).map(|index| index as usize);
                     let entry = index.and_then(|index| state.entries.get(index).cloned());
                     let faults = state.faults.clone();
@@ -251,7 +252,7 @@ impl Log for Simulated {
                         .happens(faults.reader_faults)
                         .then(|| state.delay(0..3_000));
                     let fails = state.happens(faults.reader_faults);
-                    (entry.filter(|_| !fails), lag)
+                    (entry.filter(|_| !fails), lag, after)
                 };
                 if let Some(lag) = lag {
                     sleep(lag).await;
@@ -271,13 +272,28 @@ impl Log for Simulated {
         Ok(until_failed.boxed())
     }
 
-    async fn trim(&self, before: Position) -> Result<(), LogError> {
+    async fn trim(&self, through: Position) -> Result<(), LogError> {
         let mut state = self.lock();
-        let count = before.0.saturating_sub(state.trimmed + 1) as usize;
+        let count = through.0.saturating_sub(state.trimmed) as usize;
         let count = count.min(state.entries.len());
-        state.entries.drain(..count);
+        let dropped = state.entries.drain(..count);
+        let bytes: usize = dropped.map(|entry| entry.record.len()).sum();
+        state.stored -= bytes;
+        state.capacity = state.capacity.saturating_add(bytes);
         state.trimmed += count as u64;
         Ok(())
+    }
+
+    async fn trimmed(&self) -> Result<Position, LogError> {
+        Ok(Position(self.lock().trimmed))
+    }
+
+    async fn usage(&self) -> Result<Usage, LogError> {
+        let state = self.lock();
+        Ok(Usage {
+            bytes: state.stored as u64,
+            limit: state.stored.saturating_add(state.capacity) as u64,
+        })
     }
 
     async fn latest(&self) -> Result<Position, LogError> {

@@ -21,7 +21,7 @@ fn a_replica_that_starts_from_a_snapshot_equals_one_that_applied_everything() {
         for id in 100..150 {
             node.replica.submit(deposit(id, 0, 1)).await.unwrap();
         }
-        log.trim(Position(position.0 + 1)).await.unwrap();
+        log.trim(position).await.unwrap();
 
         let from_nothing = Node::start(&directory.path().join("b"), &log);
         let mut status = from_nothing.replica.status();
