@@ -9,6 +9,7 @@
 
 pub mod builds;
 pub mod driver;
+pub mod gauges;
 pub mod index_proxy;
 pub mod invoke;
 pub mod lifecycle;

@@ -19,7 +19,7 @@ use serde::Deserialize;
 use thiserror::Error;
 
 use self::authorizer::BucketAuthorizer;
-pub use self::listen::{Callers, serve};
+pub use self::listen::{Callers, register_gauges, serve};
 
 /// Directory of buckets in the data directory.
 const DIRECTORY: &str = "buckets";

@@ -6,7 +6,7 @@ use std::time::Instant;
 use access::{Access, Transport};
 use bucket::{BucketServer, Client, Dialect};
 use hyper::Request;
-use telemetry::Metrics;
+use telemetry::{Gauges, Metrics};
 use tokio::sync::watch;
 use traffic::listen::{self, Http, Listener};
 use traffic::{RequestBody, Traffic};
@@ -21,6 +21,15 @@ pub struct Callers {
     pub access: Access,
     /// Whether they are functions.
     pub inside: bool,
+}
+
+/// Registers the size of all buckets.
+pub fn register_gauges(buckets: &BucketServer, gauges: &Gauges) {
+    let buckets = buckets.clone();
+    gauges.register(move |metrics| {
+        metrics.bucket_bytes(buckets.used_bytes());
+        std::future::ready(())
+    });
 }
 
 /// Serves until the sender of `stopped` is dropped, and then until running requests have finished.
@@ -64,7 +73,6 @@ pub async fn serve(
             let dialect = dialect.copied().map_or("none", Dialect::as_str);
             let status = response.status().as_u16();
             metrics.bucket_request(dialect, method, status, begun.elapsed());
-            metrics.bucket_bytes(serve.used_bytes());
             response
         }
     };

@@ -188,8 +188,8 @@ impl Serve for GetRequestStatus {
                 offset: 0,
                 limit: 1,
             };
-            let telemetry = gateway.telemetry.clone();
-            let found = tokio::task::spawn_blocking(move || telemetry.search(&query)).await;
+            let log = gateway.log.clone();
+            let found = tokio::task::spawn_blocking(move || log.search(&query)).await;
             let found = found.map_err(|e| error::internal(&e))?;
             let rows = found.map_err(error::logs)?.rows;
             let within = |row: &LogRow| {

@@ -136,13 +136,12 @@ use engine::lifecycle::Lifecycle;
 use engine::provisioner::Provisioner;
 use engine::runner::Runner;
 use hosts::{Addresses, ApiHosts};
-use metrics_exporter_prometheus::PrometheusHandle;
 use model::{AccountId, Limits, RecursionDepth, RequestId, TraceContext};
 use ownership::Ownership;
 use purge::Purge;
 use scf::action::{self, Action};
 use scf::{Call, Code, Error, Service, envelope};
-use telemetry::{Metrics, Telemetry, trace};
+use telemetry::{Exporter, InvocationLog, Metrics, trace};
 use tokio::sync::Semaphore;
 use tracing::{debug, error};
 use traffic::{
@@ -207,11 +206,11 @@ pub struct Gateway {
     /// Deletes accounts with everything they own.
     pub purge: Purge,
     /// The log of invocations.
-    pub telemetry: Telemetry,
+    pub log: InvocationLog,
     /// The metrics.
     pub metrics: Arc<Metrics>,
-    /// Renders the metrics.
-    pub prometheus: Prometheus,
+    /// Renders the metrics, with the gauges of all parts.
+    pub exporter: Exporter,
     /// Decides who may read metrics.
     pub monitoring: MetricsAccess,
     /// Memory for bodies and for packages, shared fairly between accounts.
@@ -220,15 +219,6 @@ pub struct Gateway {
     pub package_memory: FairSemaphore<AccountId>,
     /// Serializes the verification of large version 1 forms.
     pub forms: Semaphore,
-}
-
-/// The renderer of the metrics page.
-pub struct Prometheus(pub PrometheusHandle);
-
-impl std::fmt::Debug for Prometheus {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Prometheus")
-    }
 }
 
 /// Memory for packages that are read from buckets, bytes. It is separate from the memory for bodies, because a request that holds

@@ -24,11 +24,11 @@ impl Serve for GetFunctionLogs {
         request: GetFunctionLogsRequest,
     ) -> Result<GetFunctionLogsResponse, Error> {
         let mut query = query(caller, &request)?;
-        let telemetry = gateway.telemetry.clone();
+        let log = gateway.log.clone();
         if query.functions.is_none() && caller.principal.has_policy() {
             query.functions = Some(readable(gateway, caller, &query.namespace).await?);
         }
-        let found = tokio::task::spawn_blocking(move || telemetry.search(&query)).await;
+        let found = tokio::task::spawn_blocking(move || log.search(&query)).await;
         let found = found
             .map_err(|e| error::internal(&e))?
             .map_err(error::logs)?;
@@ -46,9 +46,8 @@ async fn readable(
     caller: Caller<'_>,
     namespace: &Namespace,
 ) -> Result<Vec<FunctionName>, Error> {
-    let (telemetry, account, space) =
-        (gateway.telemetry.clone(), caller.account, namespace.clone());
-    let logged = tokio::task::spawn_blocking(move || telemetry.functions(account, &space)).await;
+    let (log, account, space) = (gateway.log.clone(), caller.account, namespace.clone());
+    let logged = tokio::task::spawn_blocking(move || log.functions(account, &space)).await;
     let mut logged = logged
         .map_err(|e| error::internal(&e))?
         .map_err(error::logs)?;

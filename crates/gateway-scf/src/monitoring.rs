@@ -6,7 +6,6 @@
 use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::Router;
 use axum::extract::{Request, State};
@@ -15,7 +14,6 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use subtle::ConstantTimeEq;
-use telemetry::InstanceState;
 use traffic::Peer;
 
 use super::{Gateway, OverTls};
@@ -185,35 +183,9 @@ fn refused() -> Response {
 }
 
 async fn metrics(gateway: &Gateway) -> Response {
-    let totals = gateway.driver.totals();
-    let states = [
-        (InstanceState::Starting, totals.starting),
-        (InstanceState::Busy, totals.busy),
-        (InstanceState::Idle, totals.idle - totals.frozen),
-        (InstanceState::Frozen, totals.frozen),
-    ];
-    for (state, count) in states {
-        gateway.metrics.instances(state, count);
-    }
-    gateway
-        .metrics
-        .provisioned(totals.provisioned_min, totals.ready);
-    gateway.metrics.waiting(totals.waiting);
-    if let Ok(backlog) = gateway.queue.backlog().await {
-        let now = gateway.queue.clock().now();
-        let oldest = backlog.oldest.map_or(0, |due| now.0.saturating_sub(due.0));
-        let oldest = Duration::from_micros(oldest);
-        // The two numbers are read at different moments; their sum must equal the events on disk.
-        let running = gateway.runner.running().min(backlog.events);
-        let waiting = backlog.events - running;
-        gateway
-            .metrics
-            .backlog(waiting, running, backlog.bytes, oldest);
-    }
-    let page = gateway.prometheus.0.render();
     (
         [(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")],
-        page,
+        gateway.exporter.page().await,
     )
         .into_response()
 }

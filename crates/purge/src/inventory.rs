@@ -3,8 +3,10 @@
 use std::fmt;
 
 use model::AccountId;
+use telemetry::Sink;
 
-use super::{PurgeError, Stores};
+use super::error::PurgeError;
+use super::stores::Stores;
 
 /// Number of resources by kind. Counts of events, logs and objects stop at 100,000.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -42,10 +44,10 @@ pub(super) async fn count(
     let triggers = functions.clone().map(|function| function.triggers.len());
     let versions = functions.clone().map(|function| function.versions.len());
     let queued = stores.queue.account_counts(account).await?;
-    let (telemetry, logs) = (stores.telemetry.clone(), stores.logs.clone());
+    let log = stores.log.clone();
     let logs = tokio::task::spawn_blocking(move || {
-        telemetry.flush();
-        logs.account_counts(account)
+        log.flush();
+        log.store().account_counts(account)
     });
     let logs = logs.await??;
     let objects = match &stores.objects {

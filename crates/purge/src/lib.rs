@@ -7,80 +7,32 @@
 //! Owns the order in which stores are emptied. Never knows APIs.
 #![forbid(unsafe_code)]
 
+mod error;
 mod inventory;
+mod stores;
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use bucket::store::Store as Objects;
 use catalog::{Catalog, FinalUsage, OwnedResources};
-use engine::driver::Driver;
 use engine::lifecycle;
+use events::QueueError;
 use events::usage::{UsageQuery, UsageTotals};
-use events::{Queue, QueueError};
 use model::{AccountId, Sha256};
-use telemetry::{LogStore, LogStoreError, Telemetry};
-use thiserror::Error;
+use telemetry::Sink;
 use tracing::{info, warn};
-use worker::{PackageStore, Worker};
+use worker::PackageStore;
 
+pub use self::error::PurgeError;
 pub use self::inventory::AccountInventory;
+pub use self::stores::Stores;
 
 /// Interval of polling for the end of running instances.
 const POLL_INTERVAL: Duration = Duration::from_millis(20);
 /// Delay before retrying a failed step.
 const RETRY_DELAY: Duration = Duration::from_secs(2);
-
-/// An error of a deletion step.
-#[derive(Debug, Error)]
-pub enum PurgeError {
-    /// The catalog failed.
-    #[error(transparent)]
-    Catalog(#[from] catalog::Error),
-    /// The event queue failed.
-    #[error(transparent)]
-    Queue(#[from] QueueError),
-    /// The log store failed.
-    #[error(transparent)]
-    Logs(#[from] LogStoreError),
-    /// The object store failed.
-    #[error(transparent)]
-    Objects(#[from] bucket::StoreError),
-    /// Packages cannot be removed.
-    #[error("packages: {0}")]
-    Packages(#[from] std::io::Error),
-    /// A thread panicked.
-    #[error("a worker thread failed: {0}")]
-    Thread(#[from] tokio::task::JoinError),
-}
-
-/// The stores that hold data of accounts.
-pub struct Stores {
-    /// The catalog.
-    pub catalog: Catalog,
-    /// The driver, which ends running invocations.
-    pub driver: Driver,
-    /// The worker, which ends zygotes.
-    pub worker: Arc<Worker>,
-    /// The event queue and the usage ledger.
-    pub queue: Arc<dyn Queue>,
-    /// The telemetry.
-    pub telemetry: Telemetry,
-    /// The log store.
-    pub logs: LogStore,
-    /// The packages.
-    pub packages: PackageStore,
-    /// The object store, if buckets are served.
-    pub objects: Option<Objects>,
-}
-
-impl fmt::Debug for Stores {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Stores").finish_non_exhaustive()
-    }
-}
 
 /// The progress of a deletion.
 #[derive(Clone, Debug, Default)]
@@ -170,7 +122,7 @@ impl Purge {
         if let Some(objects) = &stores.objects {
             objects.close_account(account.0);
         }
-        stores.logs.close_account(account);
+        stores.log.store().close_account(account);
         stores.queue.close(account).await
     }
 
@@ -211,13 +163,13 @@ impl Purge {
             self.functions(account).await?;
             // No instance runs any more, so flushing makes all remaining records visible to the steps below.
             stores.queue.flush().await?;
-            let telemetry = stores.telemetry.clone();
-            tokio::task::spawn_blocking(move || telemetry.flush()).await?;
+            let log = stores.log.clone();
+            tokio::task::spawn_blocking(move || log.flush()).await?;
             self.step(account, "logs");
             loop {
-                let logs = stores.logs.clone();
+                let log = stores.log.clone();
                 let removed =
-                    tokio::task::spawn_blocking(move || logs.purge_some(account)).await??;
+                    tokio::task::spawn_blocking(move || log.store().purge_some(account)).await??;
                 if self.add_removed(account, removed) == 0 {
                     break;
                 }

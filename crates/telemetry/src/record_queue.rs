@@ -1,4 +1,4 @@
-//! A bounded queue of records for the log store's writer, with max-min fairness between accounts.
+//! A bounded queue of records for the writer of a slow destination, with max-min fairness between accounts.
 //!
 //! On overflow the account with the most queued bytes loses its newest records. The writer takes records round-robin by account. So
 //! the output of one account neither drops nor delays the records of another, however slow the disk is.
@@ -9,13 +9,12 @@
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use model::AccountId;
 
-use super::Record;
-use super::record::RECORD_BYTES;
+use super::record::{RECORD_BYTES, Record};
 
 /// Notified once all earlier records are written.
 pub(super) type Flushed = SyncSender<()>;
@@ -32,7 +31,7 @@ pub(super) struct RecordQueue {
 
 #[derive(Debug)]
 enum Message {
-    Record(Box<Record>),
+    Record(Arc<Record>),
     /// A request to write the records of one account, or of all.
     Flush(Option<AccountId>, Flushed),
     /// Wakes the writer because the sorted records are not empty.
@@ -42,7 +41,7 @@ enum Message {
 /// A batch for the writer.
 #[derive(Debug, Default)]
 pub(super) struct Batch {
-    pub(super) records: Vec<Record>,
+    pub(super) records: Vec<Arc<Record>>,
     /// Notified once the records are written.
     pub(super) flushed: Vec<Flushed>,
     /// Whether a flush waits for later records.
@@ -69,10 +68,10 @@ impl RecordQueue {
     }
 
     /// Adds a record. Returns the number of records dropped for it, itself included.
-    pub(super) fn push(&self, record: Record) -> usize {
+    pub(super) fn push(&self, record: Arc<Record>) -> usize {
         let weight = record.weight();
         let bytes = self.bytes.fetch_add(weight, Ordering::Relaxed) + weight;
-        let mut message = Message::Record(Box::new(record));
+        let mut message = Message::Record(record);
         if bytes <= self.capacity / 2 {
             match self.sender.try_send(message) {
                 Ok(()) => return 0,
@@ -103,7 +102,7 @@ impl RecordQueue {
         sorted.drain();
         let batch = sorted.next(most);
         drop(sorted);
-        let weight = batch.records.iter().map(Record::weight).sum();
+        let weight = batch.records.iter().map(|record| record.weight()).sum();
         self.bytes.fetch_sub(weight, Ordering::Relaxed);
         batch
     }
@@ -158,7 +157,7 @@ struct SortedRecords {
 /// The records of an account, oldest first, each with its number.
 #[derive(Debug, Default)]
 struct AccountRecords {
-    records: VecDeque<(u64, Box<Record>)>,
+    records: VecDeque<(u64, Arc<Record>)>,
     bytes: usize,
 }
 
@@ -189,7 +188,7 @@ impl SortedRecords {
         }
     }
 
-    fn add(&mut self, record: Box<Record>) {
+    fn add(&mut self, record: Arc<Record>) {
         let (account, weight) = (record.function.account, record.weight());
         let queued = self.accounts.entry(account).or_default();
         if queued.records.is_empty() {
@@ -246,7 +245,7 @@ impl SortedRecords {
                 self.turns.push_back(account);
             }
             self.resize(account, -(record.weight() as isize));
-            batch.records.push(*record);
+            batch.records.push(record);
         }
         let mut flushes = std::mem::take(&mut self.flushes);
         let waits = |flush: &Flush| {
@@ -277,7 +276,7 @@ mod tests {
     const CAPACITY: usize = 1 << 20;
 
     fn push(record_queue: &RecordQueue, account: u64, bytes: usize) -> usize {
-        record_queue.push(of(account, 0, &Bytes::from(vec![b'x'; bytes])))
+        record_queue.push(of(account, 0, &Bytes::from(vec![b'x'; bytes])).into())
     }
 
     /// Returns the queued bytes of each account.

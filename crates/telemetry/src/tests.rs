@@ -1,9 +1,12 @@
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
 use metrics_exporter_prometheus::PrometheusBuilder;
-use model::{FunctionKey, RequestId};
+use model::{AccountId, FunctionKey, RequestId};
 
+use super::queued_sink::QUEUE_BYTES;
 use super::text::tests::record;
 use super::*;
 
@@ -33,7 +36,9 @@ fn stalled_writer_drops_records_of_the_account_with_most_waiting_and_counts_them
         max_bytes: 1 << 30,
     };
     let store = LogStore::open(&directory.path().join("logs.sqlite"), settings).expect("a store");
-    let telemetry = Telemetry::start(store.clone(), Arc::new(Metrics::noop())).expect("started");
+    let metrics = Arc::new(Metrics::noop());
+    let log = InvocationLog::start(store.clone(), metrics.clone()).expect("started");
+    let telemetry = Telemetry::new([metrics as Arc<dyn Sink>, Arc::new(log.clone())]);
     // From here on the writer waits for records and not for the store.
     telemetry.flush();
     let stalled = store.hold();
@@ -50,7 +55,7 @@ fn stalled_writer_drops_records_of_the_account_with_most_waiting_and_counts_them
     ::metrics::with_local_recorder(&recorder, || {
         // Once the writer has taken this record, it waits for the store.
         telemetry.report(of(3, 0, &long));
-        while telemetry.record_queue.bytes() > 0 {
+        while log.queued_bytes() > 0 {
             std::thread::yield_now();
         }
         let mut number = 0;
@@ -76,4 +81,82 @@ fn stalled_writer_drops_records_of_the_account_with_most_waiting_and_counts_them
     let found = |account| store.account_counts(AccountId(account)).expect("counted");
     let half = fit as u64 / 2;
     assert_eq!((found(1), found(2)), (fit as u64 - half, half));
+}
+
+/// A destination that notes what it is given, and then waits for leave to go on.
+#[derive(Debug)]
+struct Held {
+    given: SyncSender<usize>,
+    leave: Mutex<Receiver<()>>,
+}
+
+impl RecordWriter for Held {
+    type Error = std::convert::Infallible;
+
+    const NAME: &'static str = "held";
+
+    fn write(&self, batch: &[Arc<Record>]) -> Result<(), Self::Error> {
+        let _ = self.given.send(batch.len());
+        let leave = self.leave.lock().unwrap_or_else(PoisonError::into_inner);
+        let _ = leave.recv();
+        Ok(())
+    }
+
+    fn lost(&self, _: usize) {}
+}
+
+#[test]
+fn sink_that_hangs_delays_neither_reports_nor_other_sinks() {
+    let sink = || {
+        let (given, gets) = sync_channel(1000);
+        let (go, leave) = sync_channel(1000);
+        let leave = Mutex::new(leave);
+        let sink = QueuedSink::start(Held { given, leave }).expect("started");
+        (Arc::new(sink), gets, go)
+    };
+    let (hanging, hanging_gets, let_go) = sink();
+    let (quick, quick_gets, quick_go) = sink();
+    for _ in 0..1000 {
+        quick_go.send(()).expect("sent");
+    }
+    let telemetry = Telemetry::new([hanging as Arc<dyn Sink>, quick]);
+    telemetry.report(of(1, 0, &Bytes::new()));
+    assert_eq!(hanging_gets.recv(), Ok(1), "it hangs from here on");
+    for number in 1..100 {
+        telemetry.report(of(1, number, &Bytes::new()));
+    }
+    let mut delivered = 0;
+    while delivered < 100 {
+        delivered += quick_gets.recv().expect("a batch");
+    }
+    assert_eq!(hanging_gets.try_recv().ok(), None, "it still hangs");
+    for _ in 0..1000 {
+        let_go.send(()).expect("sent");
+    }
+    telemetry.flush();
+    assert_eq!(hanging_gets.try_iter().sum::<usize>(), 99);
+}
+
+#[test]
+fn gauges_are_read_for_each_export() {
+    let recorder = PrometheusBuilder::new().build_recorder();
+    let handle = recorder.handle();
+    let gauges = Gauges::new(Arc::new(Metrics::noop()));
+    let waiting = Arc::new(Mutex::new(0));
+    let read = waiting.clone();
+    gauges.register(move |metrics| {
+        let count = *read.lock().expect("a number");
+        async move { metrics.waiting(count) }
+    });
+    let runtime = tokio::runtime::Builder::new_current_thread().build();
+    let runtime = runtime.expect("a runtime");
+    ::metrics::with_local_recorder(&recorder, || {
+        for count in [3, 5, 0] {
+            *waiting.lock().expect("a number") = count;
+            runtime.block_on(gauges.gather());
+            let page = handle.render();
+            let line = format!("virga_requests_waiting {count}");
+            assert!(page.lines().any(|given| given == line), "{page}");
+        }
+    });
 }

@@ -5,7 +5,7 @@ use std::fmt::Write;
 
 use model::StatusCode;
 
-use super::Record;
+use super::record::Record;
 
 /// Bytes of the log returned with LogType Tail. Source: the API's field documentation.
 const TAIL: usize = 4096;

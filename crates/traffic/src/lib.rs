@@ -32,7 +32,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use model::AccountId;
-use telemetry::Metrics;
+use telemetry::{Gauges, Metrics};
 use tokio::sync::{Semaphore, watch};
 use tracing::debug;
 
@@ -199,6 +199,15 @@ impl Traffic {
         Self { shared }
     }
 
+    /// Registers the number of connections.
+    pub fn register_gauges(&self, gauges: &Gauges) {
+        let shared = self.shared.clone();
+        gauges.register(move |metrics| {
+            metrics.connections(shared.side, shared.ledger().connections());
+            std::future::ready(())
+        });
+    }
+
     /// Returns the trusted proxies.
     pub fn proxies(&self) -> &[TrustedProxy] {
         &self.shared.proxies
@@ -332,9 +341,6 @@ async fn sweep(shared: Arc<Shared>, rules: MinRateRules, mut stopped: watch::Rec
         let slow: Vec<_> = {
             let mut ledger = shared.ledger();
             ledger.forget(now);
-            shared
-                .metrics
-                .connections(shared.side, ledger.connections());
             let spares = shared.spares();
             let all = ledger.all().chain(spares.all());
             all.filter_map(|connection| {

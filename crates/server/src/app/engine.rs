@@ -90,6 +90,8 @@ impl Engine {
         start_timers(parts, config, stores, &ingest).await?;
         start_relay(parts, stores, &ingest);
         let purge = start_purge(stores, &driver, &worker).await?;
+        let gauges = stores.exporter.gauges();
+        engine::gauges::register(gauges, driver.clone(), runner.clone(), stores.queue.clone());
         Ok(Self {
             limits,
             worker,
@@ -221,8 +223,7 @@ async fn start_purge(
         driver: driver.clone(),
         worker: worker.clone(),
         queue: stores.queue.clone(),
-        telemetry: stores.telemetry.clone(),
-        logs: stores.logs.clone(),
+        log: stores.log.clone(),
         packages: stores.packages.clone(),
         objects: stores.objects.clone(),
     });

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use control::Control;
-use gateway_scf::{Gateway, MetricsAccess, ObjectSource, PACKAGE_MEMORY_BYTES, Prometheus};
+use gateway_scf::{Gateway, MetricsAccess, ObjectSource, PACKAGE_MEMORY_BYTES};
 use hosts::{Addresses, ApiHosts, CertificateNames};
 use ownership::{Dns, Ownership, watch as watch_domains};
 use tokio::sync::Semaphore;
@@ -75,9 +75,9 @@ pub(super) fn assemble(
         catalog: stores.catalog,
         packages: stores.packages,
         queue: stores.queue,
-        telemetry: stores.telemetry,
+        log: stores.log,
         metrics: stores.metrics,
-        prometheus: Prometheus(stores.prometheus),
+        exporter: stores.exporter,
         bounds: Arc::new(gateway_scf::bounds(&engine.limits)),
         limits: engine.limits,
         ingest: engine.ingest,

@@ -63,7 +63,9 @@ pub(super) fn start(
     let (stop, stopped) = watch::channel(());
     let traffic = |rules, proxies| {
         let metrics = gateway.metrics.clone();
-        Traffic::start(rules, proxies, &config.api.data, metrics, stopped.clone())
+        let traffic = Traffic::start(rules, proxies, &config.api.data, metrics, stopped.clone());
+        traffic.register_gauges(gateway.exporter.gauges());
+        traffic
     };
     let settings = settings::traffic(config);
     let (head, files) = (config.api.head_timeout, open_files());
@@ -86,6 +88,7 @@ pub(super) fn start(
         server.serve_metrics(listener);
     }
     if let Some(buckets) = buckets {
+        gateway_cos::register_gauges(&buckets, server.gateway.exporter.gauges());
         for listener in listeners.buckets {
             server.serve_buckets(listener, buckets.clone(), false);
         }

@@ -7,10 +7,9 @@ use bucket::store::Store as Objects;
 use catalog::kv::{Kv, SqliteKv};
 use catalog::{Catalog, MasterKeys};
 use events::{Queue, SqliteQueue};
-use metrics_exporter_prometheus::PrometheusHandle;
 use model::Account;
 use operator::credentials::Credentials;
-use telemetry::{LogStore, LogStoreSettings, Metrics, Telemetry};
+use telemetry::{Exporter, InvocationLog, LogStore, LogStoreSettings, Metrics, Sink, Telemetry};
 use tracing::warn;
 use triggers::ObjectTriggers;
 use worker::PackageStore;
@@ -27,8 +26,8 @@ pub(super) struct Stores {
     pub(super) access: Access,
     pub(super) packages: PackageStore,
     pub(super) metrics: Arc<Metrics>,
-    pub(super) prometheus: PrometheusHandle,
-    pub(super) logs: LogStore,
+    pub(super) exporter: Exporter,
+    pub(super) log: InvocationLog,
     pub(super) telemetry: Telemetry,
     pub(super) queue: Arc<dyn Queue>,
     pub(super) object_triggers: ObjectTriggers,
@@ -55,11 +54,15 @@ impl Stores {
         };
         let access = open_access(config, operator, catalog.clone(), &master)?;
         let packages = PackageStore::open(&data.join("code"), &config.limits)?;
-        let (metrics, prometheus) =
-            telemetry::install_metrics().map_err(|e| StartError::Metrics(e.to_string()))?;
-        tokio::spawn(telemetry::run_metrics_upkeep(prometheus.clone()));
-        let metrics = Arc::new(metrics);
-        let (logs, telemetry) = open_logs(parts, config, metrics.clone())?;
+        let (metrics, exporter) =
+            Exporter::install().map_err(|e| StartError::Metrics(e.to_string()))?;
+        tokio::spawn(exporter.upkeep());
+        let log = open_log(config, metrics.clone())?;
+        // Each sink of finished invocations.
+        let sinks: [Arc<dyn Sink>; 2] = [metrics.clone(), Arc::new(log.clone())];
+        let telemetry = Telemetry::new(sinks);
+        let flushed = telemetry.clone();
+        parts.add_blocking("telemetry", move || flushed.flush());
         let queue = open_queue(parts, config)?;
         let object_triggers = ObjectTriggers::new(catalog.clone(), config.api.region.clone());
         let objects = open_objects(parts, config, &object_triggers)?;
@@ -69,8 +72,8 @@ impl Stores {
             access,
             packages,
             metrics,
-            prometheus,
-            logs,
+            exporter,
+            log,
             telemetry,
             queue,
             object_triggers,
@@ -84,7 +87,7 @@ impl Stores {
     /// left data of a deleted account.
     async fn reconcile_id_counters(&self, operator: &Account) -> Result<(), StartError> {
         let objects = self.objects.as_ref().map_or(0, Objects::highest_account);
-        let highest = self.logs.highest_account()?;
+        let highest = self.log.store().highest_account()?;
         let highest = highest
             .max(self.queue.highest_account().await?)
             .max(objects);
@@ -112,21 +115,13 @@ fn open_access(
     Ok(Access::new(catalog, operator, rules, master, nonces))
 }
 
-fn open_logs(
-    parts: &mut Parts,
-    config: &Config,
-    metrics: Arc<Metrics>,
-) -> Result<(LogStore, Telemetry), StartError> {
+fn open_log(config: &Config, metrics: Arc<Metrics>) -> Result<InvocationLog, StartError> {
     let settings = LogStoreSettings {
         retention: config.logs.log_retention_days,
         max_bytes: config.logs.log_store_mb << 20,
     };
-    let logs = LogStore::open(&config.api.data.join("logs.sqlite"), settings)?;
-    let telemetry =
-        Telemetry::start(logs.clone(), metrics).map_err(StartError::io("start the log writer"))?;
-    let writer = telemetry.clone();
-    parts.add_blocking("log writer", move || writer.flush());
-    Ok((logs, telemetry))
+    let store = LogStore::open(&config.api.data.join("logs.sqlite"), settings)?;
+    InvocationLog::start(store, metrics).map_err(StartError::io("start the log writer"))
 }
 
 fn open_queue(parts: &mut Parts, config: &Config) -> Result<Arc<dyn Queue>, StartError> {

@@ -1,78 +1,17 @@
 //! Retention and eviction of the log store. Eviction is max-min fair between accounts: the largest account loses its oldest rows.
-//!
-//! The table `account_bytes` holds the bytes of each account. A batch adds to it and a trigger subtracts deleted rows, both in the
-//! transaction of the rows themselves.
 
 use std::time::Instant;
 
 use rusqlite::{Connection, params};
 use tracing::{info, warn};
 
-use super::{CLEAN_EVERY, LogStoreError, PAGES_PER_COMMIT, ROWS_PER_COMMIT, Writer, first_id};
+use super::error::LogStoreError;
+use super::ids::first_id;
+use super::schema::OLDEST;
+use super::writer::{CLEAN_EVERY, ROWS_PER_COMMIT, Writer};
 
-/// Bytes of a row besides its log and its response.
-const ROW_BYTES: usize = 64;
-
-/// SQL for the size of a row. The argument is a prefix for its columns.
-macro_rules! size {
-    ($row:literal) => {
-        concat!(
-            "(octet_length(",
-            $row,
-            "log) + octet_length(",
-            $row,
-            "answer) + 64)"
-        )
-    };
-}
-
-/// SQL equivalent of [`disk_bytes`].
-macro_rules! disk_bytes {
-    ($row:literal) => {
-        concat!(
-            "(min(",
-            size!($row),
-            ", 1002) + (max(",
-            size!($row),
-            " - 1002, 0) + 4091) / 4092 * 4096)"
-        )
-    };
-}
-
-/// Returns the approximate bytes of a row on disk.
-///
-/// SQLite stores up to 1,002 bytes of a row inline and the rest in overflow pages, so a row of 1,100 bytes takes more space than four
-/// of 1,000. Counted by length, it would occupy four times its quota. Source: "Database File Format", 1.6, for pages of 4,096 bytes.
-pub(super) fn disk_bytes(log: &str, answer: &str) -> u64 {
-    let size = log.len() + answer.len() + ROW_BYTES;
-    (size.min(1002) + size.saturating_sub(1002).div_ceil(4092) * 4096) as u64
-}
-
-/// Table and trigger that version 3 added.
-pub(super) const ACCOUNT_BYTES: &str = concat!(
-    "CREATE TABLE IF NOT EXISTS account_bytes (account INTEGER PRIMARY KEY, bytes INTEGER NOT NULL);
-    CREATE TRIGGER IF NOT EXISTS invocation_deleted AFTER DELETE ON invocation BEGIN
-        UPDATE account_bytes SET bytes = bytes - ", disk_bytes!("old."), "
-        WHERE account = (SELECT account FROM function WHERE id = old.function);
-    END;"
-);
-
-/// Recounts all rows, for stores that a version before 3 wrote last.
-pub(super) const RECOUNT: &str = concat!(
-    "DELETE FROM account_bytes;
-    INSERT INTO account_bytes
-        SELECT f.account, SUM(",
-    disk_bytes!("i."),
-    ")
-        FROM function f CROSS JOIN invocation i ON i.function = f.id GROUP BY f.account;
-    PRAGMA user_version = 3;"
-);
-
-/// Selects the rows of an account, oldest first.
-const OLDEST: &str = concat!(
-    "SELECT i.request, ", disk_bytes!("i."), "
-    FROM function f CROSS JOIN invocation i ON i.function = f.id WHERE f.account = ? ORDER BY i.request"
-);
+/// Pages returned to the file system per transaction. Few, like the rows, so that it succeeds on a full disk.
+const PAGES_PER_COMMIT: u64 = 256;
 
 impl Writer {
     pub(super) fn clean(&mut self) -> Result<(), LogStoreError> {
@@ -174,12 +113,6 @@ impl Writer {
             pages = left;
         }
         Ok(())
-    }
-
-    fn number(&self, pragma: &str) -> Result<u64, rusqlite::Error> {
-        self.connection
-            .pragma_query_value(None, pragma, |row| row.get::<_, i64>(0))
-            .map(|number| number as u64)
     }
 }
 

@@ -5,7 +5,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use model::{AccountId, FunctionKey, FunctionName, RequestId};
 
-use super::super::{LogStore, LogStoreSettings, bound};
+use super::super::ids::bound;
+use super::super::schema::disk_bytes;
+use super::super::{LogStore, LogStoreSettings};
 use super::*;
 use crate::Record;
 use crate::text::tests::record;
