@@ -19,6 +19,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("bucket", &[]),
     ("catalog", &["model"]),
     ("dispatch", &["model"]),
+    ("nats-server", &[]),
     ("replica", &[]),
     ("sandbox", &[]),
     ("worker", &["model", "sandbox"]),
