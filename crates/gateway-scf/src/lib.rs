@@ -96,6 +96,7 @@ mod logs;
 mod monitoring;
 mod names;
 mod namespaces;
+mod notifications;
 mod object_source;
 mod operator;
 #[cfg(test)]
@@ -103,7 +104,6 @@ mod probe;
 mod provisioned;
 mod receive;
 mod show;
-mod storage;
 mod tags;
 mod triggers;
 mod versions;
@@ -115,7 +115,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
 use ::events::Queue;
-use ::triggers::{EventSources, ObjectTriggers};
+use ::triggers::Receiver;
 use access::{Access, Principal, Transport, raw};
 use axum::Router;
 use axum::body::Body;
@@ -165,10 +165,8 @@ pub struct Gateway {
     pub weekday_zero: WeekdayZero,
     /// The base URL of the API, if it is configured.
     pub public_url: Option<String>,
-    /// External storages that may post change notifications, and the triggers that match them.
-    pub event_sources: EventSources,
-    /// The object triggers in the catalog.
-    pub object_triggers: ObjectTriggers,
+    /// The kinds of triggers that other systems notify.
+    pub receivers: Vec<Arc<dyn Receiver>>,
     /// Addresses of function URLs.
     pub addresses: Arc<Addresses>,
     /// Host names that cannot become custom domains.
@@ -255,10 +253,15 @@ trait Serve: Action {
 
 /// Returns all routes.
 pub fn router(gateway: Arc<Gateway>) -> Router {
-    base_router(
-        monitoring::routes().route("/events/s3", post(notification)),
-        gateway,
-    )
+    let mut own = monitoring::routes();
+    for receiver in &gateway.receivers {
+        let (path, receiver) = (receiver.path(), receiver.clone());
+        let notification = |State(gateway): State<Arc<Gateway>>, request: Request| async move {
+            notifications::receive(&gateway, &*receiver, request).await
+        };
+        own = own.route(path, post(notification));
+    }
+    base_router(own, gateway)
 }
 
 /// Returns the routes of the TLS listener.
@@ -290,10 +293,6 @@ async fn package(
     RawQuery(query): RawQuery,
 ) -> Response {
     download::serve(&gateway, &name, query.as_deref().unwrap_or_default()).await
-}
-
-async fn notification(State(gateway): State<Arc<Gateway>>, request: Request) -> Response {
-    storage::receive(&gateway, request).await
 }
 
 async fn api(State(gateway): State<Arc<Gateway>>, request: Request) -> Response {

@@ -1,28 +1,21 @@
-//! Triggers: event sources that invoke functions. Each kind follows the catalog and submits its events to
-//! [`engine::invoke::Ingest`].
+//! Triggers: event sources that invoke functions. Each kind is a file or directory with its [`Trigger`], and a line in the
+//! [registry](KINDS). It follows the catalog and submits its events to [`engine::invoke::Ingest`].
+//!
+//! Kinds whose events are requests to functions (URLs, APIs of the API gateway) have nothing to start: the crate `urls`
+//! serves their requests.
 //!
 //! Owns when and why an event is created: timers, changes of objects. Never knows how an event runs, nor the API.
 #![forbid(unsafe_code)]
 
 mod cos;
+mod external;
+mod ids;
+mod registry;
 mod timer;
+mod trigger;
 
-use model::RequestId;
-use sha2::{Digest, Sha256};
-
-pub use cos::{EventSource, EventSources, Notification, ObjectTriggers, Relay};
-pub use timer::{Settings as TimerSettings, Timers};
-
-/// Returns a request id derived from an event's parts, by which the queue deduplicates it. The id sorts by its time in
-/// milliseconds.
-fn derived_id<'a>(parts: impl IntoIterator<Item = &'a [u8]>, millis: u64) -> RequestId {
-    let mut hash = Sha256::new();
-    for part in parts {
-        hash.update(part);
-        hash.update([0]);
-    }
-    let mut random = [0; 10];
-    random.copy_from_slice(&hash.finalize()[..10]);
-    let id = uuid::Builder::from_unix_timestamp_millis(millis, &random).into_uuid();
-    RequestId::from_bytes(id.into_bytes())
-}
+pub use cos::ObjectTriggers;
+pub use external::{EventSource, EventSources};
+pub use registry::{KINDS, Kind, Running};
+pub use timer::Settings as TimerSettings;
+pub use trigger::{Context, Receipt, Receiver, Rejection, Sender, Settings, StartError, Trigger};

@@ -5,16 +5,18 @@
 //! enqueued. It is written at most once a second, after the events. Events after the last checkpoint are enqueued
 //! again after a crash, and the queue deduplicates them.
 
+mod settings;
+
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use catalog::kv::{Kv, KvError, Precondition};
+use catalog::kv::{Kv, KvError, Precondition, SqliteKv};
 use catalog::{Catalog, FunctionChange, Stored};
 use dispatch::TimerId;
 use dispatch::cron::{Cron, WeekdayZero};
-use dispatch::schedule::{Schedule, ScheduleConfig, TimerRun};
+use dispatch::schedule::{Schedule, TimerRun};
 use engine::invoke::{Ingest, IngestError};
 use events::{EventOrigin, NewEvent};
 use model::{
@@ -28,7 +30,9 @@ use tokio::sync::oneshot;
 use tokio::task::{JoinHandle, JoinSet};
 use tracing::{debug, error, info, warn};
 
-use super::derived_id;
+pub use self::settings::Settings;
+use super::ids::derived_id;
+use super::trigger::{Context, StartError, Trigger};
 
 /// Maximum events being enqueued at a time.
 const MAX_IN_FLIGHT: usize = 1024;
@@ -40,76 +44,36 @@ const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(1);
 const CLOCK_CHECK_INTERVAL: Duration = Duration::from_secs(10);
 /// If the clock goes back further, it was wrong before (s).
 const MAX_CLOCK_SETBACK: i64 = 86_400;
+/// File of the checkpoint in the data directory.
+const JOURNAL: &str = "timers.sqlite";
 /// Key of the checkpoint.
 const KEY: &str = "timers/done";
 /// Maximum wait for events in flight at shutdown.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Settings of timers.
-#[derive(Clone, Debug)]
-pub struct Settings {
-    /// The time zone, and the rules for missed runs.
-    pub terms: ScheduleConfig,
-    /// The meaning of weekday 0 in cron expressions.
-    pub weekday_zero: WeekdayZero,
-}
-
 /// The running timer task.
 #[derive(Debug)]
-pub struct Timers {
+pub(crate) struct Timers {
     stop: oneshot::Sender<()>,
     task: JoinHandle<()>,
 }
 
-impl Timers {
+impl Trigger for Timers {
+    const NAME: &'static str = "timers";
+
     /// Resumes from the last checkpoint and follows the catalog.
-    pub async fn start(
-        catalog: Catalog,
-        ingest: Ingest,
-        journal: Arc<dyn Kv>,
-        metrics: Arc<Metrics>,
-        settings: Settings,
-    ) -> Result<Self, KvError> {
-        let now = clock::now_ms().div_euclid(1000);
-        let done = match journal.get(KEY).await? {
-            // Without a checkpoint, each trigger's record says where it starts.
-            None => 0,
-            Some(entry) => serde_json::from_slice::<Checkpoint>(&entry.value).map_or_else(
-                |error| {
-                    error!(key = KEY, %error, "failed to read the timer checkpoint; timers continue from now");
-                    now
-                },
-                |checkpoint| checkpoint.done,
-            ),
-        };
-        let changes = catalog.subscribe();
-        let mut timer_task = TimerTask {
-            catalog,
-            ingest,
-            journal,
-            metrics,
-            schedule: Schedule::new(settings.terms, done),
-            weekday_zero: settings.weekday_zero,
-            ids: HashMap::new(),
-            names: HashMap::new(),
-            last_id: 0,
-            in_flight: JoinSet::new(),
-            throttled: JoinSet::new(),
-            latest: now.max(done),
-            paused: None,
-            failing: false,
-            failure_log: FailureLog::default(),
-            dirty: false,
-            checkpointed: Instant::now(),
-        };
+    async fn start(context: &Context) -> Result<Option<Self>, StartError> {
+        let journal = SqliteKv::open(&context.settings.data.join(JOURNAL))?;
+        let mut timer_task = TimerTask::new(context, Arc::new(journal)).await?;
+        let changes = context.catalog.subscribe();
         timer_task.refresh_all();
         let (stop, stopped) = oneshot::channel();
         let task = tokio::spawn(timer_task.run(changes, stopped));
-        Ok(Self { stop, task })
+        Ok(Some(Self { stop, task }))
     }
 
     /// Stops enqueuing and writes a last checkpoint.
-    pub async fn stop(self) {
+    async fn stop(self) {
         let _ = self.stop.send(());
         if self.task.await.is_err() {
             error!("the timer task panicked");
@@ -167,6 +131,41 @@ struct TimerTask {
 }
 
 impl TimerTask {
+    async fn new(context: &Context, journal: Arc<dyn Kv>) -> Result<Self, KvError> {
+        let now = clock::now_ms().div_euclid(1000);
+        let done = match journal.get(KEY).await? {
+            // Without a checkpoint, each trigger's record says where it starts.
+            None => 0,
+            Some(entry) => serde_json::from_slice::<Checkpoint>(&entry.value).map_or_else(
+                |error| {
+                    error!(key = KEY, %error, "failed to read the timer checkpoint; timers continue from now");
+                    now
+                },
+                |checkpoint| checkpoint.done,
+            ),
+        };
+        let settings = context.settings.timers.clone();
+        Ok(Self {
+            catalog: context.catalog.clone(),
+            ingest: context.ingest.clone(),
+            journal,
+            metrics: context.metrics.clone(),
+            schedule: Schedule::new(settings.terms, done),
+            weekday_zero: settings.weekday_zero,
+            ids: HashMap::new(),
+            names: HashMap::new(),
+            last_id: 0,
+            in_flight: JoinSet::new(),
+            throttled: JoinSet::new(),
+            latest: now.max(done),
+            paused: None,
+            failing: false,
+            failure_log: FailureLog::default(),
+            dirty: false,
+            checkpointed: Instant::now(),
+        })
+    }
+
     async fn run(
         mut self,
         mut changes: Receiver<FunctionChange>,

@@ -4,7 +4,6 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use catalog::kv::SqliteKv;
 use engine::builds::Builds;
 use engine::driver::Driver;
 use engine::index_proxy::IndexProxy;
@@ -17,7 +16,7 @@ use purge::Purge;
 use sandbox::network::{API_PORT, BUCKET_PORT, Network};
 use tokio::time::Instant;
 use tracing::warn;
-use triggers::{Relay, Timers};
+use triggers::Receiver;
 use worker::{PlatformInfo, Worker};
 
 use super::error::StartError;
@@ -42,11 +41,12 @@ pub(super) struct Engine {
     pub(super) lifecycle: Lifecycle,
     pub(super) provisioner: Provisioner,
     pub(super) runner: Runner,
+    pub(super) receivers: Vec<Arc<dyn Receiver>>,
     pub(super) purge: Purge,
 }
 
 impl Engine {
-    /// Starts the engine on a started worker. It runs queued events and due timers from then on.
+    /// Starts the engine on a started worker. It runs queued events and creates those of triggers from then on.
     pub(super) async fn start(
         parts: &mut Parts,
         config: &Config,
@@ -87,8 +87,7 @@ impl Engine {
         };
         let provisioner = Provisioner::start(catalog.clone(), driver.clone(), clock);
         let runner = start_runner(parts, config, stores, &ingest, &driver).await?;
-        start_timers(parts, config, stores, &ingest).await?;
-        start_relay(parts, stores, &ingest);
+        let receivers = start_triggers(parts, config, stores, &ingest).await?;
         let purge = start_purge(stores, &driver, &worker).await?;
         let gauges = stores.exporter.gauges();
         engine::gauges::register(gauges, driver.clone(), runner.clone(), stores.queue.clone());
@@ -101,6 +100,7 @@ impl Engine {
             lifecycle,
             provisioner,
             runner,
+            receivers,
             purge,
         })
     }
@@ -186,31 +186,29 @@ async fn start_runner(
     Ok(runner)
 }
 
-async fn start_timers(
+/// Starts all kinds of triggers. Returns the receivers of those that other systems notify.
+async fn start_triggers(
     parts: &mut Parts,
     config: &Config,
     stores: &Stores,
     ingest: &Ingest,
-) -> Result<(), StartError> {
-    let journal = SqliteKv::open(&config.api.data.join("timers.sqlite"))?;
-    let timers = Timers::start(
-        stores.catalog.clone(),
-        ingest.clone(),
-        Arc::new(journal),
-        stores.metrics.clone(),
-        settings::timers(config),
-    )
-    .await?;
-    parts.add("timers", |_| timers.stop());
-    Ok(())
-}
-
-/// Starts the relay of the buckets' change notifications, if there are buckets.
-fn start_relay(parts: &mut Parts, stores: &Stores, ingest: &Ingest) {
-    if let Some(objects) = &stores.objects {
-        let relay = Relay::start(objects.outbox(), ingest.clone(), stores.metrics.clone());
-        parts.add("bucket triggers", |_| relay.stop());
+) -> Result<Vec<Arc<dyn Receiver>>, StartError> {
+    let context = triggers::Context {
+        catalog: stores.catalog.clone(),
+        ingest: ingest.clone(),
+        metrics: stores.metrics.clone(),
+        objects: stores.objects.clone(),
+        object_triggers: stores.object_triggers.clone(),
+        settings: settings::triggers(config),
+    };
+    let mut receivers = Vec::new();
+    for kind in triggers::KINDS {
+        if let Some(running) = kind.start(&context).await? {
+            receivers.extend(running.receiver());
+            parts.add(kind.name, |_| running.stop());
+        }
     }
+    Ok(receivers)
 }
 
 async fn start_purge(

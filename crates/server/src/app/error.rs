@@ -59,6 +59,8 @@ pub(crate) enum StartError {
     #[error(transparent)]
     Buckets(#[from] BucketsError),
     #[error(transparent)]
+    Triggers(#[from] triggers::StartError),
+    #[error(transparent)]
     Cloud(#[from] CloudError),
     #[error("{step}: {source}")]
     Io {

@@ -60,13 +60,11 @@ pub(super) fn assemble(
         region: config.api.region.clone(),
         weekday_zero: config.events.cron_weekday_zero,
         public_url: config.api.public_url.clone(),
-        event_sources: config.event_sources.clone(),
         monitoring: MetricsAccess {
             token: config.api.metrics_token.clone(),
             separate_listener: listeners.metrics.is_some(),
         },
         object_source: ObjectSource::new(stores.objects, config.api.region.clone()),
-        object_triggers: stores.object_triggers,
         access: stores.access,
         control: Control {
             catalog: stores.catalog.clone(),
@@ -82,6 +80,7 @@ pub(super) fn assemble(
         limits: engine.limits,
         ingest: engine.ingest,
         runner: engine.runner,
+        receivers: engine.receivers,
         driver: engine.driver,
         provisioner: engine.provisioner,
         worker: engine.worker,

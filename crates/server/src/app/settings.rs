@@ -102,14 +102,18 @@ pub(super) fn event_budget(config: &Config) -> Budget {
     }
 }
 
-pub(super) fn timers(config: &Config) -> TimerSettings {
-    TimerSettings {
-        terms: ScheduleConfig {
-            zone: config.events.cron_zone.clone(),
-            missed: config.events.timer_missed,
-            grace: config.events.timer_grace.as_secs() as i64,
+pub(super) fn triggers(config: &Config) -> triggers::Settings {
+    triggers::Settings {
+        data: config.api.data.clone(),
+        timers: TimerSettings {
+            terms: ScheduleConfig {
+                zone: config.events.cron_zone.clone(),
+                missed: config.events.timer_missed,
+                grace: config.events.timer_grace.as_secs() as i64,
+            },
+            weekday_zero: config.events.cron_weekday_zero,
         },
-        weekday_zero: config.events.cron_weekday_zero,
+        event_sources: config.event_sources.clone(),
     }
 }
 

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use model::RequestId;
 use serde::Serialize;
 
-use super::Recipient;
+use super::recipient::Recipient;
 
 /// Builds the event document of a change.
 pub(super) fn write(change: &Change, to: &Recipient, request: RequestId, region: &str) -> Bytes {

@@ -39,13 +39,6 @@ const EXCEPTIONS: &[(&str, &str, &str)] = &[
     ("sqlite/*", "sqlite/mod.rs", PARENT),
     ("tls/authority.rs", "tls/mod.rs", PARENT),
     ("traffic/*", "traffic/mod.rs", PARENT),
-    ("cos/document.rs", "cos/mod.rs", PARENT),
-    ("cos/notification.rs", "cos/s3.rs", HELPER),
-    (
-        "triggers/cos/notification.rs",
-        "triggers/cos/seaweed.rs",
-        HELPER,
-    ),
     ("urls/*", "urls/mod.rs", PARENT),
     ("urls/forwarded.rs", "urls/event.rs", HELPER),
     ("usage/journal.rs", "usage.rs", PARENT),

@@ -10,7 +10,7 @@ use bucket::{Change, ChangeKind};
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::notification::{NotificationError, ReportedChange};
+use super::reported::{NotificationError, ReportedChange};
 
 /// Directory of all buckets.
 const BUCKETS: &str = "/buckets/";

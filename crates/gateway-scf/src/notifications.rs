@@ -1,7 +1,7 @@
-//! `POST /events/s3`: change notifications from external storages. The response follows when the events of all matching triggers
-//! are on stable storage. Repeated notifications are deduplicated.
+//! Change notifications from other systems, such as external storages: `POST /events/s3`. The response follows when the events of all
+//! matching triggers are on stable storage. Repeated notifications are deduplicated.
 
-use axum::body::Body;
+use axum::body::{Body, Bytes};
 use axum::extract::Request;
 use axum::http::header::{AUTHORIZATION, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::request::Parts;
@@ -9,21 +9,18 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
-use engine::invoke::IngestError;
+use model::AccountId;
 use scf::Code;
 use telemetry::trace;
-use tracing::{debug, warn};
-use triggers::{EventSource, Notification};
+use traffic::FairPermit;
+use triggers::{Receipt, Receiver, Rejection, Sender};
 
 use super::{Gateway, RequestOrigin};
 
-/// Maximum size of a notification, bytes. SeaweedFS lists all chunks of a large file in one.
-const BODY_MAX: usize = 8 << 20;
-
 /// The reason why a notification is rejected, or accepted only in part.
 enum NotificationError {
-    /// No source is configured.
-    NoSources,
+    /// No sender is configured; how to add one.
+    NoSenders(&'static str),
     /// The address is blocked after too many failed authentications.
     Blocked,
     Unauthenticated,
@@ -33,17 +30,14 @@ enum NotificationError {
     RetryLater(String),
 }
 
-/// The result of a notification.
-struct NotificationOutcome {
-    /// Changes that became events.
-    accepted: usize,
-    /// Changes that match no trigger.
-    ignored: usize,
-}
-
-pub(super) async fn receive(gateway: &Gateway, request: Request) -> Response {
-    match try_receive(gateway, request).await {
-        Ok(NotificationOutcome { accepted, ignored }) => {
+/// Passes a notification to a kind of triggers.
+pub(super) async fn receive(
+    gateway: &Gateway,
+    receiver: &dyn Receiver,
+    request: Request,
+) -> Response {
+    match try_receive(gateway, receiver, request).await {
+        Ok(Receipt { accepted, ignored }) => {
             let body = format!("{{\"accepted\":{accepted},\"ignored\":{ignored}}}\n");
             ([(CONTENT_TYPE, "application/json")], body).into_response()
         }
@@ -53,70 +47,48 @@ pub(super) async fn receive(gateway: &Gateway, request: Request) -> Response {
 
 async fn try_receive(
     gateway: &Gateway,
+    receiver: &dyn Receiver,
     request: Request,
-) -> Result<NotificationOutcome, NotificationError> {
+) -> Result<Receipt, NotificationError> {
     let (parts, body) = request.into_parts();
-    let source = authenticate(gateway, &parts.headers, RequestOrigin::of(&parts))?;
-    let notification = read(gateway, source, &parts, body).await?;
-    let (events, unwanted) = notification.events(source, &gateway.object_triggers, clock::now_ms());
-    let mut outcome = NotificationOutcome {
-        accepted: 0,
-        ignored: notification.ignored + unwanted,
-    };
+    let origin = RequestOrigin::of(&parts);
+    let sender = authenticate(gateway, receiver, &parts.headers, origin)?;
+    let (body, _share) = read(gateway, receiver, &sender, &parts, body).await?;
     let trace = trace::of(&parts.headers);
-    for mut event in events {
-        event.trace = trace.clone();
-        let function = event.function.clone();
-        match gateway.ingest.accept_unchecked(event).await {
-            Ok(()) => outcome.accepted += 1,
-            Err(IngestError::Queue(error)) => {
-                warn!(source = source.name, %error, "failed to enqueue events of a storage notification; the sender should retry");
-                return Err(NotificationError::RetryLater(error.to_string()));
-            }
-            Err(error) => {
-                warn!(source = source.name, function = %function.name, %error, "rejected a change in an external storage");
-                return Err(NotificationError::Malformed(error.to_string()));
-            }
-        }
-    }
-    let (accepted, ignored) = (outcome.accepted, outcome.ignored);
-    debug!(
-        source = source.name,
-        accepted, ignored, "received a storage notification"
-    );
-    Ok(outcome)
+    let received = receiver.receive(&sender, &body, trace).await;
+    received.map_err(|rejection| match rejection {
+        Rejection::Malformed(why) => NotificationError::Malformed(why),
+        Rejection::RetryLater(why) => NotificationError::RetryLater(why),
+    })
 }
 
 async fn read(
     gateway: &Gateway,
-    source: &EventSource,
+    receiver: &dyn Receiver,
+    sender: &Sender,
     parts: &Parts,
     body: Body,
-) -> Result<Notification, NotificationError> {
+) -> Result<(Bytes, Option<FairPermit<AccountId>>), NotificationError> {
     let received = gateway
-        .receive_for_account(source.account, parts, body, BODY_MAX)
+        .receive_for_account(sender.account, parts, body, receiver.max_bytes())
         .await;
-    let (body, _share) = received.map_err(|error| match error.code {
+    received.map_err(|error| match error.code {
         Code::RequestSizeLimitExceeded => NotificationError::TooLarge(error.message),
         Code::RequestLimitExceeded | Code::InternalError => {
             NotificationError::RetryLater(error.message)
         }
         _ => NotificationError::Malformed(error.message),
-    })?;
-    Notification::read(source, &body, clock::now_ms()).map_err(|unread| {
-        warn!(source = source.name, %unread, "failed to parse a storage notification");
-        NotificationError::Malformed(unread.to_string())
     })
 }
 
-fn authenticate<'a>(
-    gateway: &'a Gateway,
+fn authenticate(
+    gateway: &Gateway,
+    receiver: &dyn Receiver,
     headers: &HeaderMap,
     from: RequestOrigin,
-) -> Result<&'a EventSource, NotificationError> {
-    let sources = &gateway.event_sources;
-    if sources.0.is_empty() {
-        return Err(NotificationError::NoSources);
+) -> Result<Sender, NotificationError> {
+    if let Some(hint) = receiver.setup_hint() {
+        return Err(NotificationError::NoSenders(hint));
     }
     let access = &gateway.access;
     if from
@@ -125,8 +97,8 @@ fn authenticate<'a>(
     {
         return Err(NotificationError::Blocked);
     }
-    let source = token(headers).and_then(|token| sources.of_token(&token));
-    source.ok_or_else(|| {
+    let sender = token(headers).and_then(|token| receiver.sender(&token));
+    sender.ok_or_else(|| {
         if let Some(from) = from.address {
             access.record_failure(from);
         }
@@ -153,10 +125,7 @@ fn token(headers: &HeaderMap) -> Option<String> {
 impl IntoResponse for NotificationError {
     fn into_response(self) -> Response {
         match self {
-            Self::NoSources => {
-                let why = "no storage may post notifications here; add it to a file and start virga with --event-sources FILE\n";
-                (StatusCode::NOT_FOUND, why).into_response()
-            }
+            Self::NoSenders(hint) => (StatusCode::NOT_FOUND, format!("{hint}\n")).into_response(),
             Self::Blocked => {
                 let why = "too many requests from this address had no valid token; try again in a moment\n";
                 (StatusCode::TOO_MANY_REQUESTS, why).into_response()

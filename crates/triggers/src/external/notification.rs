@@ -1,144 +1,29 @@
-//! Change notifications from external storage: S3 records from MinIO, Ceph and others, and SeaweedFS's own format.
-//!
-//! Each server is an *event source*, identified by its token. Its buckets belong to one account, under the same or
-//! mapped names, and triggers match them like virga's own.
+//! A notification of an external storage: S3 records from MinIO, Ceph and others, or SeaweedFS's own format.
 
-use std::collections::BTreeMap;
-use std::fmt;
-
-use bucket::Change;
 use events::NewEvent;
-use model::{AccountId, BucketName, FunctionKey, RequestId};
+use model::{FunctionKey, RequestId};
 use serde_json::Value;
-use sha2::{Digest, Sha256};
-use subtle::ConstantTimeEq;
-use thiserror::Error;
 
-use super::super::derived_id;
-use super::{ObjectTriggers, s3, seaweed};
+use super::super::cos::ObjectTriggers;
+use super::super::ids::derived_id;
+use super::reported::{NotificationError, ReportedChange};
+use super::source::EventSource;
+use super::{s3, seaweed};
 
 /// Maximum key length in bytes.
 const KEY_MAX: usize = 1024;
-/// Minimum token length, so that tokens cannot be guessed.
-const TOKEN_MIN: usize = 16;
 /// How far an event's id may lie in the past or future (ms). Logs are found and expire by this time.
 const MAX_AGE: i64 = 86_400_000;
 const MAX_AHEAD: i64 = 60_000;
 /// Deduplication window of notifications without a time (ms).
 const DEDUP_WINDOW: i64 = 3_600_000;
 
-/// An external server that may send notifications.
-#[derive(Clone)]
-pub struct EventSource {
-    /// Name given by the operator.
-    pub name: String,
-    /// Hash of the token. The token itself is not stored.
-    token: [u8; 32],
-    /// Account that owns its buckets.
-    pub account: AccountId,
-    /// Local bucket names by remote ones. Others keep their names.
-    buckets: BTreeMap<String, BucketName>,
-}
-
-impl EventSource {
-    /// Creates a source.
-    ///
-    /// # Errors
-    /// The token is too weak; the error states the allowed form.
-    pub fn new(
-        name: String,
-        token: &str,
-        account: AccountId,
-        buckets: BTreeMap<String, BucketName>,
-    ) -> Result<Self, String> {
-        let fine = token.len() >= TOKEN_MIN && token.bytes().all(|b| b.is_ascii_graphic());
-        if !fine {
-            return Err(format!(
-                "a token has {TOKEN_MIN} or more visible ASCII characters; create one with openssl rand -hex 24"
-            ));
-        }
-        Ok(Self {
-            name,
-            token: Sha256::digest(token).into(),
-            account,
-            buckets,
-        })
-    }
-
-    /// Returns whether two sources have the same token.
-    pub fn has_token_of(&self, other: &Self) -> bool {
-        self.token.ct_eq(&other.token).into()
-    }
-
-    /// Returns the local name of a remote bucket. `None` if no local bucket can have it.
-    fn bucket(&self, remote_name: &str) -> Option<BucketName> {
-        let named = self.buckets.get(remote_name).cloned();
-        named.or_else(|| BucketName::of(self.account, remote_name).ok())
-    }
-}
-
-impl fmt::Debug for EventSource {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("EventSource")
-            .field("name", &self.name)
-            .finish_non_exhaustive()
-    }
-}
-
-/// All configured event sources.
-#[derive(Clone, Debug, Default)]
-pub struct EventSources(pub Vec<EventSource>);
-
-impl EventSources {
-    /// Returns the source with this token. It always compares all of them, to take constant time.
-    pub fn of_token(&self, token: &str) -> Option<&EventSource> {
-        let hash: [u8; 32] = Sha256::digest(token).into();
-        self.0.iter().fold(None, |found, source| {
-            let is_it: bool = source.token.ct_eq(&hash).into();
-            if is_it { Some(source) } else { found }
-        })
-    }
-}
-
-/// Reason why a notification is rejected.
-#[derive(Debug, Error)]
-pub enum NotificationError {
-    /// The body is not JSON.
-    #[error("the notification is not JSON: {0}")]
-    Json(#[from] serde_json::Error),
-    /// The body is in no known form.
-    #[error(
-        "the notification is of no known form: Records as in S3's, or key, event_type and message as in SeaweedFS's, are expected"
-    )]
-    Form,
-    /// A field is missing or wrong.
-    #[error("{field} of the notification: {why}")]
-    Field {
-        /// The field.
-        field: &'static str,
-        /// The reason.
-        why: String,
-    },
-}
-
 /// A parsed notification.
 #[derive(Debug, Default)]
-pub struct Notification {
+pub(super) struct Notification {
     reported: Vec<ReportedChange>,
     /// Number of entries that no trigger can match.
-    pub ignored: usize,
-}
-
-/// A change reported by an external server.
-#[derive(Debug)]
-pub(super) struct ReportedChange {
-    pub(super) bucket: String,
-    /// The change; its bucket and account are set later.
-    pub(super) change: Change,
-    /// Identifies redeliveries of the same change. `None` if the server sends nothing that does.
-    pub(super) dedup_key: Option<Vec<u8>>,
-    /// Time of the change, if reported.
-    pub(super) at_ms: Option<i64>,
+    pub(super) ignored: usize,
 }
 
 impl Notification {
@@ -146,7 +31,11 @@ impl Notification {
     ///
     /// # Errors
     /// The notification is malformed.
-    pub fn read(source: &EventSource, body: &[u8], now_ms: i64) -> Result<Self, NotificationError> {
+    pub(super) fn read(
+        source: &EventSource,
+        body: &[u8],
+        now_ms: i64,
+    ) -> Result<Self, NotificationError> {
         let document: Value = serde_json::from_slice(body)?;
         let reported = if document.get("Records").is_some() {
             s3::read(&document, now_ms)?
@@ -168,7 +57,7 @@ impl Notification {
     }
 
     /// Returns the events for matching triggers, in order, and the number of changes without one.
-    pub fn events(
+    pub(super) fn events(
         &self,
         source: &EventSource,
         triggers: &ObjectTriggers,
@@ -223,42 +112,10 @@ fn with_local_bucket(source: &EventSource, mut reported: ReportedChange) -> Opti
 #[cfg(test)]
 mod tests {
     use bucket::ChangeKind;
-    use model::{FunctionName, Namespace};
+    use model::{AccountId, FunctionName, Namespace};
 
+    use super::super::source::tests::{TOKEN, source};
     use super::*;
-
-    const TOKEN: &str = "0123456789abcdef";
-
-    pub(super) fn source(name: &str, token: &str) -> EventSource {
-        let buckets = [("Photos.2024", "photos")].map(|(remote_name, here)| {
-            (
-                remote_name.to_owned(),
-                BucketName::parse(here).expect("a name"),
-            )
-        });
-        let account = AccountId(1_250_000_000);
-        EventSource::new(name.into(), token, account, buckets.into()).expect("a token")
-    }
-
-    #[test]
-    fn source_is_found_by_token_and_debug_hides_it() {
-        let (one, other) = (source("one", TOKEN), source("other", "fedcba9876543210"));
-        let sources = EventSources(vec![one, other]);
-        let found = |token| sources.of_token(token).map(|source| source.name.as_str());
-        assert_eq!(found(TOKEN), Some("one"));
-        assert_eq!(found("fedcba9876543210"), Some("other"));
-        assert_eq!((found(""), found("0123456789abcdeF")), (None, None));
-        assert!(!format!("{sources:?}").contains("token"));
-        for bad in [
-            "",
-            "0123456789abcde",
-            "0123456789abcde\n",
-            "0123456789 abcdef",
-        ] {
-            let made = EventSource::new("x".into(), bad, AccountId(1), BTreeMap::new());
-            assert!(made.is_err(), "{bad:?}");
-        }
-    }
 
     fn read(body: &Value) -> Notification {
         let source = source("one", TOKEN);

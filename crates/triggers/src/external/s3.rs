@@ -5,7 +5,7 @@ use bucket::{Change, ChangeKind};
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::notification::{NotificationError, ReportedChange};
+use super::reported::{NotificationError, ReportedChange};
 
 /// The used fields of a record.
 #[derive(Deserialize)]
