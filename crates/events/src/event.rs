@@ -4,7 +4,7 @@ use bytes::Bytes;
 use dispatch::Time;
 use model::{
     AccountId, DeadLetter, FunctionKey, FunctionName, InvocationOrigin, Namespace, Qualifier,
-    RecursionDepth, RequestId, RoutingKey, TraceContext,
+    RecursionDepth, RequestId, RoutingKey, TraceContext, TriggerKind,
 };
 
 /// The origin of an event.
@@ -12,10 +12,8 @@ use model::{
 pub enum EventOrigin {
     /// `Invoke` with InvocationType Event, or any `Invoke` of a function with asynchronous execution.
     Api,
-    /// A change of an object in a bucket.
-    Cos,
-    /// A timer.
-    Timer,
+    /// A trigger that sends events.
+    Trigger(TriggerKind),
     /// A dead letter of another function.
     DeadLetter,
 }
@@ -25,28 +23,27 @@ impl EventOrigin {
     pub fn invocations(self) -> InvocationOrigin {
         match self {
             Self::Api => InvocationOrigin::Api,
-            Self::Cos => InvocationOrigin::Cos,
-            Self::Timer => InvocationOrigin::Timer,
+            Self::Trigger(kind) => InvocationOrigin::Trigger(kind),
             Self::DeadLetter => InvocationOrigin::DeadLetter,
         }
     }
-
-    const ALL: &[Self] = &[Self::Api, Self::Cos, Self::Timer, Self::DeadLetter];
 
     /// Returns the name that the API shows.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Api => "API",
-            Self::Cos => "COS",
-            Self::Timer => "TIMER",
+            Self::Trigger(kind) => kind.description().origin,
             Self::DeadLetter => "DEAD_LETTER",
         }
     }
 
     /// Parses a stored name. A name that only a newer virga knows becomes [`EventOrigin::Api`].
     pub(super) fn parse(name: &str) -> Self {
-        let known = Self::ALL.iter().find(|source| source.as_str() == name);
-        known.copied().unwrap_or(Self::Api)
+        let triggers = TriggerKind::ALL.map(Self::Trigger);
+        let mut known = triggers.into_iter().chain([Self::DeadLetter]);
+        known
+            .find(|source| source.as_str() == name)
+            .unwrap_or(Self::Api)
     }
 }
 

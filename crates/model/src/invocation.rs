@@ -1,5 +1,7 @@
 //! A single invocation of a function: its origin, status and outcome.
 
+use crate::TriggerKind;
+
 /// What caused an invocation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum InvocationOrigin {
@@ -11,10 +13,8 @@ pub enum InvocationOrigin {
     Domain,
     /// A request to the API gateway.
     ApiGateway,
-    /// A timer.
-    Timer,
-    /// A change of an object in a bucket.
-    Cos,
+    /// An event of a trigger.
+    Trigger(TriggerKind),
     /// A dead letter of another function.
     DeadLetter,
 }
@@ -27,8 +27,7 @@ impl InvocationOrigin {
             Self::Url => "url",
             Self::Domain => "domain",
             Self::ApiGateway => "apigw",
-            Self::Timer => "timer",
-            Self::Cos => "cos",
+            Self::Trigger(kind) => kind.as_str(),
             Self::DeadLetter => "dead_letter",
         }
     }

@@ -6,11 +6,9 @@
 
 mod access;
 mod alias;
-mod apigw;
 mod code;
 mod concurrency;
 mod config;
-mod cos;
 mod domain;
 mod events;
 mod function;
@@ -25,17 +23,13 @@ mod runtime;
 mod time;
 mod trace;
 mod trigger;
-mod trigger_name;
-mod url;
 mod version;
 
 pub use access::{Account, AccountName, Key, Role, RoleName, Secret, SecretId};
 pub use alias::{Alias, Expression, Routing, RoutingKey, RoutingRule, RuleTest, WeightedVersion};
-pub use apigw::{ApiMethod, ApiPath, GatewayApi, Stage};
 pub use code::{CodeRef, Sha256};
 pub use concurrency::{AccountSettings, Provisioned, ProvisionedPolicy, ScheduledAction};
 pub use config::{FunctionConfig, FunctionKind, InstanceConcurrency, Seconds, WebConfig};
-pub use cos::{BucketName, ObjectEvent, ObjectEvents};
 pub use domain::{Domain, DomainName, Firewall, PathPattern, Protocol, Rewrite, Route};
 pub use events::{DeadLetter, EventConfig};
 pub use function::{Function, FunctionState, NamespaceRecord, PendingCode, Serving, StatusReason};
@@ -52,7 +46,8 @@ pub use recursion::RecursionDepth;
 pub use runtime::{Description, Language, PackageManager, Runtime, Start};
 pub use time::Timestamp;
 pub use trace::TraceContext;
-pub use trigger::{Timer, Trigger, TriggerKind, TriggerSpec};
-pub use trigger_name::TriggerName;
-pub use url::{Cors, FunctionUrl, UrlAuth};
+pub use trigger::{
+    ApiMethod, ApiPath, BucketName, Cors, FunctionUrl, GatewayApi, ObjectEvent, ObjectEvents,
+    Stage, Timer, Trigger, TriggerDescription, TriggerKind, TriggerName, TriggerSpec, UrlAuth,
+};
 pub use version::{PublishedVersion, Version};

@@ -377,7 +377,7 @@ impl TimerTask {
             function: function.key.clone(),
             qualifier: trigger.qualifier.clone(),
             routing_key: BTreeMap::new(),
-            source: EventOrigin::Timer,
+            source: EventOrigin::Trigger(TriggerKind::Timer),
             depth: RecursionDepth::default(),
             trace: None,
             event: Bytes::from(serde_json::to_vec(&document).ok()?),

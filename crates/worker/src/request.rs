@@ -109,7 +109,7 @@ mod tests {
         let request = RequestMetadata {
             request: RequestId::from_bytes([9; 16]),
             attempt: 2,
-            origin: InvocationOrigin::Timer,
+            origin: InvocationOrigin::Trigger(model::TriggerKind::Timer),
             trace: TraceContext::parse(PARENT, ["a=\"quoted\\\""]),
         };
         let frame = shared.frame(&request, [1; wire::MARK], Duration::from_secs(3), b"{}");

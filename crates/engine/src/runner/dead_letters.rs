@@ -233,10 +233,9 @@ fn error_code_and_message(queued: &QueuedEvent) -> (i32, String) {
 }
 
 /// Returns the `RequestSource` value of a dead letter.
-fn request_source(source: EventOrigin) -> &'static str {
+fn request_source(source: EventOrigin) -> String {
     match source {
-        EventOrigin::Timer => "TRIGGER_TIMER",
-        EventOrigin::Cos => "TRIGGER_COS",
-        EventOrigin::Api | EventOrigin::DeadLetter => source.as_str(),
+        EventOrigin::Trigger(_) => format!("TRIGGER_{}", source.as_str()),
+        EventOrigin::Api | EventOrigin::DeadLetter => source.as_str().to_owned(),
     }
 }

@@ -289,7 +289,7 @@ impl SqliteQueue {
 fn rule(event: &NewEvent) -> AdmissionRule {
     match event.source {
         EventOrigin::DeadLetter => AdmissionRule::DeadLetter,
-        EventOrigin::Api | EventOrigin::Cos | EventOrigin::Timer => AdmissionRule::Quota,
+        EventOrigin::Api | EventOrigin::Trigger(_) => AdmissionRule::Quota,
     }
 }
 

@@ -18,13 +18,8 @@ impl Function {
 
     /// Returns the ids by which HTTP requests address its triggers: URL ids and API service ids.
     pub fn http_ids(&self) -> impl Iterator<Item = &TriggerName> {
-        self.triggers
-            .iter()
-            .filter_map(|trigger| match &trigger.spec {
-                TriggerSpec::Http(_) => Some(&trigger.name),
-                TriggerSpec::Apigw(api) => Some(&api.service),
-                TriggerSpec::Cos(_) | TriggerSpec::Timer(_) => None,
-            })
+        let triggers = self.triggers.iter();
+        triggers.filter_map(|trigger| trigger.spec.http_id(&trigger.name))
     }
 
     /// Finds a function URL by its id.

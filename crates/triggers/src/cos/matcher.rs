@@ -8,7 +8,9 @@ use std::collections::BTreeMap;
 use bucket::Change;
 use catalog::Catalog;
 use events::{EventOrigin, NewEvent};
-use model::{AccountId, BucketName, FunctionKey, FunctionState, RecursionDepth, RequestId};
+use model::{
+    AccountId, BucketName, FunctionKey, FunctionState, RecursionDepth, RequestId, TriggerKind,
+};
 
 use super::document;
 use super::recipient::Recipient;
@@ -40,7 +42,7 @@ impl ObjectTriggers {
             function: to.function,
             qualifier: to.qualifier,
             routing_key: BTreeMap::new(),
-            source: EventOrigin::Cos,
+            source: EventOrigin::Trigger(TriggerKind::Cos),
             depth: RecursionDepth(change.depth),
             trace: None,
             event,

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use bucket::{Change, ChangeObserver, Notice};
 use events::{EventOrigin, NewEvent};
-use model::{FunctionKey, Qualifier, RecursionDepth, RequestId};
+use model::{FunctionKey, Qualifier, RecursionDepth, RequestId, TriggerKind};
 use serde::{Deserialize, Serialize};
 
 use super::matcher::ObjectTriggers;
@@ -59,7 +59,7 @@ pub(super) fn event(notice: Notice) -> Result<NewEvent, String> {
         function: address.function,
         qualifier: address.qualifier,
         routing_key: BTreeMap::new(),
-        source: EventOrigin::Cos,
+        source: EventOrigin::Trigger(TriggerKind::Cos),
         depth: RecursionDepth(address.depth),
         trace: None,
         event: notice.body,
@@ -84,7 +84,7 @@ mod tests {
             },
             qualifier: Qualifier::Version(3),
             routing_key: BTreeMap::new(),
-            source: EventOrigin::Cos,
+            source: EventOrigin::Trigger(TriggerKind::Cos),
             depth: RecursionDepth(5),
             trace: None,
             event: Bytes::from_static(b"{}"),
@@ -95,7 +95,10 @@ mod tests {
             (read.request, read.function, read.qualifier, read.depth),
             (sent.request, sent.function, sent.qualifier, sent.depth)
         );
-        assert_eq!((read.source, read.event), (EventOrigin::Cos, sent.event));
+        assert_eq!(
+            (read.source, read.event),
+            (EventOrigin::Trigger(TriggerKind::Cos), sent.event)
+        );
         let newer = Notice {
             to: written.to.replace("\"v\":1", "\"v\":2"),
             ..written.clone()

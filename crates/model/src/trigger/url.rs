@@ -2,6 +2,18 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::TriggerName;
+use super::description::{EventSource, TriggerDescription};
+
+/// Function URLs. A URL's id is the name of its trigger.
+pub(super) const HTTP: TriggerDescription = TriggerDescription {
+    name: "http",
+    origin: "HTTP",
+    sends_requests: true,
+    one_per_qualifier: true,
+    ..TriggerDescription::EVENTS
+};
+
 /// A function URL that invokes a version or an alias. Its id is the name of its trigger.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FunctionUrl {
@@ -14,6 +26,12 @@ pub struct FunctionUrl {
     /// Cross-origin policy; none sends no CORS headers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cors: Option<Cors>,
+}
+
+impl EventSource for FunctionUrl {
+    fn http_id<'a>(&'a self, name: &'a TriggerName) -> Option<&'a TriggerName> {
+        Some(name)
+    }
 }
 
 /// Authentication mode of a function URL.

@@ -3,8 +3,17 @@
 use serde::de::Error;
 use serde::{Deserialize, Deserializer, Serialize};
 
+use super::description::{EventSource, TriggerDescription};
 use crate::names::text;
 use crate::{AccountId, Field, Invalid};
+
+/// Buckets. A trigger's name is its bucket's host, so that several triggers may share it.
+pub(super) const COS: TriggerDescription = TriggerDescription {
+    name: "cos",
+    origin: "COS",
+    shares_names: true,
+    ..TriggerDescription::EVENTS
+};
 
 /// Maximum length of an object key, and so of a prefix or suffix (bytes).
 const KEY_MAX: usize = 1024;
@@ -25,6 +34,8 @@ pub struct ObjectEvents {
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub suffix: String,
 }
+
+impl EventSource for ObjectEvents {}
 
 impl ObjectEvents {
     /// Validates a filter.

@@ -2,8 +2,18 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::trigger_name::characters;
-use crate::{Field, Invalid, TriggerName};
+use super::TriggerName;
+use super::description::{EventSource, TriggerDescription};
+use super::name::characters;
+use crate::{Field, Invalid};
+
+/// APIs of the API gateway.
+pub(super) const APIGW: TriggerDescription = TriggerDescription {
+    name: "apigw",
+    origin: "APIGW",
+    sends_requests: true,
+    ..TriggerDescription::EVENTS
+};
 
 /// An API that invokes a version or an alias. Each gateway service has exactly one API.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -36,6 +46,12 @@ impl GatewayApi {
     /// Generates an API id from 40 random bits.
     pub fn fresh_id(random: u64) -> String {
         format!("api-{}", characters(random, 8))
+    }
+}
+
+impl EventSource for GatewayApi {
+    fn http_id<'a>(&'a self, _name: &'a TriggerName) -> Option<&'a TriggerName> {
+        Some(&self.service)
     }
 }
 

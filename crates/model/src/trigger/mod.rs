@@ -1,10 +1,26 @@
 //! Triggers: event sources that invoke a function.
+//!
+//! Each kind has a file with the settings of its event source and its [`TriggerDescription`]. All other code looks up there
+//! how kinds differ.
+
+mod apigw;
+mod cos;
+mod description;
+mod name;
+mod timer;
+mod unavailable;
+mod url;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{
-    Field, FunctionUrl, GatewayApi, Invalid, ObjectEvents, Qualifier, Timestamp, TriggerName,
-};
+pub use self::apigw::{ApiMethod, ApiPath, GatewayApi, Stage};
+pub use self::cos::{BucketName, ObjectEvent, ObjectEvents};
+use self::description::EventSource;
+pub use self::description::TriggerDescription;
+pub use self::name::TriggerName;
+pub use self::timer::Timer;
+pub use self::url::{Cors, FunctionUrl, UrlAuth};
+use crate::{Field, Invalid, Qualifier, Timestamp};
 
 /// An event source of a function. It is stored in the function's record, so the two cannot become inconsistent.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -44,30 +60,38 @@ pub enum TriggerSpec {
 impl TriggerSpec {
     /// Kind.
     pub fn kind(&self) -> TriggerKind {
-        match self {
-            Self::Apigw(_) => TriggerKind::Apigw,
-            Self::Cos(_) => TriggerKind::Cos,
-            Self::Http(_) => TriggerKind::Http,
-            Self::Timer(_) => TriggerKind::Timer,
-        }
+        self.source().0
     }
 
     /// Returns whether it selects other events than `old` did.
     pub fn changes_source(&self, old: &Self) -> bool {
-        match (self, old) {
-            (Self::Timer(new), Self::Timer(old)) => new.cron != old.cron,
-            (new, old) => new.kind() != old.kind(),
+        let ((kind, new), (old_kind, old)) = (self.source(), old.source());
+        kind != old_kind || new.schedule() != old.schedule()
+    }
+
+    /// Returns the id by which HTTP requests address a trigger of this name.
+    pub(crate) fn http_id<'a>(&'a self, name: &'a TriggerName) -> Option<&'a TriggerName> {
+        self.source().1.http_id(name)
+    }
+
+    fn source(&self) -> (TriggerKind, &dyn EventSource) {
+        match self {
+            Self::Apigw(api) => (TriggerKind::Apigw, api),
+            Self::Cos(events) => (TriggerKind::Cos, events),
+            Self::Http(url) => (TriggerKind::Http, url),
+            Self::Timer(timer) => (TriggerKind::Timer, timer),
         }
     }
 }
 
-/// The schedule and message of a timer trigger.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Timer {
-    /// Cron expression as given.
-    pub cron: String,
-    /// Message in each event.
-    pub message: String,
+impl Trigger {
+    /// Returns whether both cannot exist at once: they have the same kind and name, and their kind tells triggers of one name
+    /// apart by nothing else.
+    pub fn is_same(&self, other: &Self) -> bool {
+        let kind = self.spec.kind();
+        let same_name = kind == other.spec.kind() && self.name == other.name;
+        same_name && (!kind.description().shares_names || self.spec == other.spec)
+    }
 }
 
 /// The trigger types of the API.
@@ -98,19 +122,24 @@ impl TriggerKind {
         Self::Timer,
     ];
 
-    /// Returns the SCF name.
-    pub fn as_str(self) -> &'static str {
+    /// Returns how it differs from other kinds.
+    pub fn description(self) -> &'static TriggerDescription {
         match self {
-            Self::Apigw => "apigw",
-            Self::Ckafka => "ckafka",
-            Self::Cls => "cls",
-            Self::Cos => "cos",
-            Self::Http => "http",
-            Self::Timer => "timer",
+            Self::Apigw => &apigw::APIGW,
+            Self::Ckafka => &unavailable::CKAFKA,
+            Self::Cls => &unavailable::CLS,
+            Self::Cos => &cos::COS,
+            Self::Http => &url::HTTP,
+            Self::Timer => &timer::TIMER,
         }
     }
 
-    /// Parses the SCF name.
+    /// Returns the name of the trigger type.
+    pub fn as_str(self) -> &'static str {
+        self.description().name
+    }
+
+    /// Parses the name of a trigger type.
     ///
     /// # Errors
     /// [`Invalid`] for [`Field::TriggerKind`].
@@ -142,5 +171,25 @@ mod tests {
         for bad in ["", "Timer", "cmq"] {
             assert!(TriggerKind::parse(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn only_a_new_schedule_is_a_new_source() {
+        let timer = |cron: &str, message: &str| {
+            TriggerSpec::Timer(Timer {
+                cron: cron.to_owned(),
+                message: message.to_owned(),
+            })
+        };
+        let old = timer("0 0 * * * * *", "a");
+        assert!(!timer("0 0 * * * * *", "b").changes_source(&old));
+        assert!(timer("0 1 * * * * *", "a").changes_source(&old));
+        let url = TriggerSpec::Http(FunctionUrl {
+            auth: UrlAuth::Open,
+            intranet: true,
+            extranet: true,
+            cors: None,
+        });
+        assert!(url.changes_source(&old) && !url.changes_source(&url));
     }
 }
