@@ -52,7 +52,14 @@ struct Encoded<M: Machine> {
 pub(crate) struct Waiter<M: Machine> {
     commands: usize,
     answer: Answer<M::Output>,
-    slot: Slot,
+    slot: Slot<M::Held>,
+}
+
+impl<M: Machine> Waiter<M> {
+    fn fail(self, error: &SubmitError) {
+        drop(self.slot);
+        self.answer.fail(error);
+    }
 }
 
 impl<M: Machine, L: Log, C: Clock> Appender<M, L, C> {
@@ -144,6 +151,7 @@ impl<M: Machine, L: Log, C: Clock> Appender<M, L, C> {
             .map(|bytes| record::framed(bytes.len()))
             .sum();
         if size > record::capacity() {
+            drop(slot);
             answer.fail(&SubmitError::Unavailable(format!(
                 "it takes {size} bytes in the log, and a record has {}",
                 record::capacity()
@@ -312,13 +320,11 @@ impl<M: Machine> SubmittedRecords<M> {
     pub(crate) fn applied(&self, number: u64, outputs: Vec<M::Output>) {
         let waiters = self.lock().waiters.remove(&number).unwrap_or_default();
         let mut outputs = outputs.into_iter();
-        for Waiter {
-            commands,
-            answer,
-            slot,
-        } in waiters
-        {
-            drop(slot);
+        // The slots are released before the first answer, so that a submitter can use them at once.
+        let answers = waiters
+            .into_iter()
+            .map(|waiter| (waiter.commands, waiter.answer));
+        for (commands, answer) in answers.collect::<Vec<_>>() {
             answer.succeed(commands, &mut outputs);
         }
         self.changed.notify_waiters();
@@ -331,7 +337,7 @@ impl<M: Machine> SubmittedRecords<M> {
         let waiters = std::mem::take(&mut state.waiters);
         drop(state);
         for waiter in waiters.into_values().flatten() {
-            waiter.answer.fail(error);
+            waiter.fail(error);
         }
         self.changed.notify_waiters();
     }
@@ -356,14 +362,14 @@ impl<M: Machine> SubmittedRecords<M> {
         };
         drop(state);
         for waiter in waiters {
-            waiter.answer.fail(&error);
+            waiter.fail(&error);
         }
     }
 
     fn refuse(&self, number: u64, error: &SubmitError) {
         let waiters = self.lock().waiters.remove(&number).unwrap_or_default();
         for waiter in waiters {
-            waiter.answer.fail(error);
+            waiter.fail(error);
         }
         self.changed.notify_waiters();
     }

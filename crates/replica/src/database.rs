@@ -1,9 +1,10 @@
 //! A machine's database, and what every replica keeps in it: the position and time of the last record, and the writers' windows.
 
+use std::cell::Cell;
 use std::collections::HashMap;
 use std::time::Duration;
 
-use rusqlite::{Connection, OptionalExtension, Transaction, params};
+use rusqlite::{Connection, ErrorCode, OptionalExtension, Transaction, params};
 use thiserror::Error;
 
 use crate::log::{Entry, LogIdentity, Position};
@@ -17,9 +18,10 @@ const TABLES: &str = "
         id INTEGER PRIMARY KEY CHECK (id = 0),
         position INTEGER NOT NULL,
         time INTEGER NOT NULL,
-        log TEXT
+        log TEXT,
+        numbers INTEGER NOT NULL
     );
-    INSERT OR IGNORE INTO replica VALUES (0, 0, 0, NULL);
+    INSERT OR IGNORE INTO replica VALUES (0, 0, 0, NULL, 0);
     CREATE TABLE IF NOT EXISTS replica_writer (
         writer BLOB PRIMARY KEY,
         window BLOB NOT NULL,
@@ -48,6 +50,8 @@ struct State {
     position: Position,
     time: Time,
     log: Option<LogIdentity>,
+    /// The last number that the machine has drawn.
+    numbers: u64,
 }
 
 /// A record of a log that was applied.
@@ -77,13 +81,18 @@ impl<M: Machine> Database<M> {
         connection.pragma_update(None, "journal_mode", "WAL")?;
         connection.execute_batch(TABLES)?;
         machine.open(&mut connection)?;
-        let state = connection.query_row("SELECT position, time, log FROM replica", [], |row| {
-            Ok(State {
-                position: Position(row.get::<_, i64>(0)? as u64),
-                time: Time(row.get::<_, i64>(1)? as u64),
-                log: row.get::<_, Option<String>>(2)?.map(LogIdentity),
-            })
-        })?;
+        let state = connection.query_row(
+            "SELECT position, time, log, numbers FROM replica",
+            [],
+            |row| {
+                Ok(State {
+                    position: Position(row.get::<_, i64>(0)? as u64),
+                    time: Time(row.get::<_, i64>(1)? as u64),
+                    log: row.get::<_, Option<String>>(2)?.map(LogIdentity),
+                    numbers: row.get::<_, i64>(3)? as u64,
+                })
+            },
+        )?;
         Ok(Self {
             connection,
             machine,
@@ -96,6 +105,16 @@ impl<M: Machine> Database<M> {
     /// Returns the position of the last record applied.
     pub fn position(&self) -> Position {
         self.state.position
+    }
+
+    /// Returns the time of the last record applied.
+    pub fn time(&self) -> Time {
+        self.state.time
+    }
+
+    /// Returns the last number that the machine has drawn.
+    pub fn last_number(&self) -> u64 {
+        self.state.numbers
     }
 
     /// Returns the identity of the log that was applied; none for an embedded database, or before the first record.
@@ -128,6 +147,7 @@ impl<M: Machine> Database<M> {
             position: Position(self.state.position.0 + 1),
             time: self.state.time.max(now),
             log: None,
+            numbers: self.state.numbers,
         };
         self.apply(next, commands, |_| Ok(()))
     }
@@ -154,6 +174,7 @@ impl<M: Machine> Database<M> {
             position: entry.position,
             time: self.state.time.max(header.time.min(entry.stored)),
             log: Some(log.clone()),
+            numbers: self.state.numbers,
         };
         let mut window = self.window(header.writer)?;
         let known = window.is_some();
@@ -172,7 +193,7 @@ impl<M: Machine> Database<M> {
 
     fn apply<'c>(
         &mut self,
-        next: State,
+        mut next: State,
         commands: impl IntoIterator<Item = &'c M::Command>,
         also: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<()>,
     ) -> rusqlite::Result<Vec<M::Output>>
@@ -184,19 +205,22 @@ impl<M: Machine> Database<M> {
             transaction: &transaction,
             position: next.position,
             time: next.time,
+            numbers: Cell::new(next.numbers),
         };
         let mut changes = M::Changes::default();
         let outputs = commands
             .into_iter()
             .map(|command| self.machine.apply(&record, command, &mut changes))
             .collect::<rusqlite::Result<Vec<_>>>()?;
+        next.numbers = record.numbers.get();
         also(&transaction)?;
         transaction
-            .prepare_cached("UPDATE replica SET position = ?, time = ?, log = ?")?
+            .prepare_cached("UPDATE replica SET position = ?, time = ?, log = ?, numbers = ?")?
             .execute(params![
                 next.position.0 as i64,
                 next.time.0 as i64,
-                next.log.as_ref().map(|log| &log.0)
+                next.log.as_ref().map(|log| &log.0),
+                next.numbers as i64
             ])?;
         transaction.commit()?;
         self.state = next;
@@ -225,6 +249,27 @@ impl<M: Machine> Database<M> {
         }
         Ok(())
     }
+}
+
+/// Sets the earliest time and the last number of a database, for data of a version that had no replica. It is meant for
+/// [`Machine::open`], within the migration's transaction.
+///
+/// # Errors
+/// Fails if the database does.
+pub fn begin_at(connection: &Connection, time: Time, number: u64) -> rusqlite::Result<()> {
+    let set = "UPDATE replica SET time = MAX(time, ?), numbers = MAX(numbers, ?)";
+    connection.execute(set, [time.0 as i64, number as i64])?;
+    Ok(())
+}
+
+/// Returns what an error of the database means to the operator, and what to do.
+pub fn explain(error: &rusqlite::Error) -> String {
+    let remedy = match error.sqlite_error_code() {
+        Some(ErrorCode::DiskFull) => "; the disk is full: free some space",
+        Some(ErrorCode::DatabaseCorrupt) => "; the file is damaged: restore it",
+        _ => "",
+    };
+    format!("{error}{remedy}")
 }
 
 fn store_window(

@@ -4,14 +4,18 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
+use tracing::{error, info};
 
-use crate::database::Database;
+use crate::database::{Database, explain};
 use crate::machine::{Clock, Durability, Machine};
 use crate::status::Status;
-use crate::submission::{Limits, Submission, SubmitError};
+use crate::submission::{Answer, Limits, Submission, SubmitError};
 
 /// How long commands that nobody waits for are gathered, and how soon they are synced after their commit.
 const LATER: Duration = Duration::from_secs(1);
+
+/// Interval between log lines of a lasting failure.
+const FAILURE_INTERVAL: Duration = Duration::from_secs(30);
 
 pub(crate) struct Embedded<M: Machine, C> {
     database: Database<M>,
@@ -23,6 +27,9 @@ pub(crate) struct Embedded<M: Machine, C> {
     synced: bool,
     /// The time of the last commit.
     committed: Option<Instant>,
+    /// Commits that failed since the last log line about it, and the time of that.
+    failures: u64,
+    failure_logged: Option<Instant>,
 }
 
 impl<M: Machine, C: Clock> Embedded<M, C> {
@@ -41,6 +48,8 @@ impl<M: Machine, C: Clock> Embedded<M, C> {
             status,
             synced: true,
             committed: None,
+            failures: 0,
+            failure_logged: None,
         }
     }
 
@@ -114,30 +123,50 @@ impl<M: Machine, C: Clock> Embedded<M, C> {
         match applied {
             Ok(outputs) => {
                 self.synced = sync;
+                self.log_success();
                 self.report(Status::Following { applied: position });
                 let mut outputs = outputs.into_iter();
-                for Submission {
-                    commands,
-                    answer,
-                    slot,
-                } in submissions
-                {
-                    // Released before the answer, so that the submitter can use it at once.
-                    drop(slot);
-                    answer.succeed(commands.as_slice().len(), &mut outputs);
+                for (commands, answer) in release(submissions) {
+                    answer.succeed(commands, &mut outputs);
                 }
             }
             Err(error) => {
-                let reason = error.to_string();
+                let reason = explain(&error);
+                self.log_failure(&reason);
                 self.report(Status::Waiting {
                     applied: position,
                     reason: reason.clone(),
                 });
                 let error = SubmitError::Unavailable(reason);
-                for submission in submissions {
-                    submission.answer.fail(&error);
+                for (_, answer) in release(submissions) {
+                    answer.fail(&error);
                 }
             }
+        }
+    }
+
+    /// Logs a failure: the first, and one line every 30 s, since a full disk fails thousands of commits a minute.
+    fn log_failure(&mut self, reason: &str) {
+        self.failures += 1;
+        if self
+            .failure_logged
+            .is_none_or(|logged| logged.elapsed() >= FAILURE_INTERVAL)
+        {
+            self.failure_logged = Some(Instant::now());
+            let times = std::mem::take(&mut self.failures);
+            error!(
+                store = name(),
+                error = reason,
+                times,
+                "changes could not be written"
+            );
+        }
+    }
+
+    fn log_success(&mut self) {
+        self.failures = 0;
+        if self.failure_logged.take().is_some() {
+            info!(store = name(), "changes are written again");
         }
     }
 
@@ -153,6 +182,20 @@ impl<M: Machine, C: Clock> Embedded<M, C> {
             changed
         });
     }
+}
+
+/// Returns the name of the replica, which its thread has.
+fn name() -> String {
+    std::thread::current().name().unwrap_or_default().to_owned()
+}
+
+/// Releases the slots of submissions before any is answered, so that a submitter can use them at once. Returns the number of commands
+/// and the answer of each.
+fn release<M: Machine>(submissions: Vec<Submission<M>>) -> Vec<(usize, Answer<M::Output>)> {
+    let answers = submissions
+        .into_iter()
+        .map(|submission| (submission.commands.as_slice().len(), submission.answer));
+    answers.collect()
 }
 
 fn waits<M: Machine>(submission: &Submission<M>) -> bool {

@@ -32,7 +32,7 @@ mod submission;
 mod time;
 pub mod window;
 
-pub use database::{Database, DatabaseError};
+pub use database::{Database, DatabaseError, begin_at, explain};
 pub use log::{AppendError, Entry, Log, LogError, LogIdentity, Position, Usage};
 pub use machine::{Apply, Clock, Durability, Machine};
 pub use record::{Header, MAX_RECORD, Record, RecordError, WriterId};

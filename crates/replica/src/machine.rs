@@ -1,5 +1,6 @@
 //! What a state machine is.
 
+use std::cell::Cell;
 use std::fmt;
 
 use rusqlite::{Connection, Transaction};
@@ -29,10 +30,14 @@ pub trait Machine: Send + 'static {
     type Command: Send + 'static;
     /// The answer to a command.
     type Output: Send + 'static;
+    /// What a submitter holds until its commands are applied or refused, such as a reservation of the capacity that they take; `()` if
+    /// nothing.
+    type Held: Send + 'static;
     /// Changes of the machine's memory that a record makes, such as entries of a cache or events to announce.
     type Changes: Default + Send;
 
-    /// Creates or migrates the tables.
+    /// Creates or migrates the tables. Data of a version that had no replica can set where its time and numbers begin, by
+    /// [`begin_at`](crate::begin_at).
     ///
     /// # Errors
     /// Fails if the database does.
@@ -82,6 +87,22 @@ pub struct Apply<'a> {
     pub position: Position,
     /// The record's time, which never goes back within a log.
     pub time: Time,
+    /// The last number drawn.
+    pub(crate) numbers: Cell<u64>,
+}
+
+impl Apply<'_> {
+    /// Draws the next number of a sequence that never repeats. It is stored in the row of the record's position, so it costs no write.
+    pub fn next_number(&self) -> u64 {
+        let number = self.peek_number();
+        self.numbers.set(number);
+        number
+    }
+
+    /// Returns the number that would be drawn next.
+    pub fn peek_number(&self) -> u64 {
+        self.numbers.get() + 1
+    }
 }
 
 impl fmt::Debug for Apply<'_> {

@@ -121,14 +121,38 @@ impl<M: Machine> Replica<M> {
     /// Submits a command. The future returns its output once the command is durable and applied here. Dropping it takes nothing back.
     pub fn submit(&self, command: M::Command) -> Submitted<M::Output> {
         let (answer, output) = oneshot::channel();
-        self.enqueue(Batch::One(command), Answer::One(answer));
+        self.enqueue(Batch::One(command), None, Answer::One(answer));
+        Submitted(output)
+    }
+
+    /// Submits a command with what is held for it. That is dropped before the output is returned, and not before the command is applied
+    /// or refused, even if nobody waits for the output any more.
+    pub fn submit_holding(&self, command: M::Command, held: M::Held) -> Submitted<M::Output> {
+        let (answer, output) = oneshot::channel();
+        self.enqueue(Batch::One(command), Some(held), Answer::One(answer));
         Submitted(output)
     }
 
     /// Submits commands that are applied together or not at all.
     pub fn submit_together(&self, commands: Vec<M::Command>) -> Submitted<Vec<M::Output>> {
         let (answer, outputs) = oneshot::channel();
-        self.enqueue(Batch::Together(commands), Answer::Together(answer));
+        self.enqueue(Batch::Together(commands), None, Answer::Together(answer));
+        Submitted(outputs)
+    }
+
+    /// Submits commands that are applied together or not at all, with what is held for them, as [`submit_holding`](Self::submit_holding)
+    /// does.
+    pub fn submit_together_holding(
+        &self,
+        commands: Vec<M::Command>,
+        held: M::Held,
+    ) -> Submitted<Vec<M::Output>> {
+        let (answer, outputs) = oneshot::channel();
+        self.enqueue(
+            Batch::Together(commands),
+            Some(held),
+            Answer::Together(answer),
+        );
         Submitted(outputs)
     }
 
@@ -147,14 +171,20 @@ impl<M: Machine> Replica<M> {
         self.low.load(Ordering::Relaxed)
     }
 
-    fn enqueue(&self, commands: Batch<M::Command>, answer: Answer<M::Output>) {
+    fn enqueue(
+        &self,
+        commands: Batch<M::Command>,
+        held: Option<M::Held>,
+        answer: Answer<M::Output>,
+    ) {
         if self.is_low() && commands.as_slice().iter().any(M::adds_work) {
+            drop(held);
             answer.fail(&SubmitError::Full(
                 "it takes what ends work until it is trimmed".to_owned(),
             ));
             return;
         }
-        let Some(slot) = Slot::take(&self.waiting, self.limits.waiting) else {
+        let Some(slot) = Slot::take(&self.waiting, self.limits.waiting, held) else {
             answer.fail(&SubmitError::Busy(self.limits.waiting));
             return;
         };
@@ -168,7 +198,9 @@ impl<M: Machine> Replica<M> {
             Inbox::OnLog(inbox) => inbox.send(submission).map_err(|refused| refused.0),
         };
         if let Err(submission) = sent {
-            submission.answer.fail(&SubmitError::Closed);
+            let Submission { answer, slot, .. } = submission;
+            drop(slot);
+            answer.fail(&SubmitError::Closed);
         }
     }
 }

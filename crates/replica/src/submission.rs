@@ -36,7 +36,7 @@ impl Default for Limits {
 pub(crate) struct Submission<M: Machine> {
     pub(crate) commands: Batch<M::Command>,
     pub(crate) answer: Answer<M::Output>,
-    pub(crate) slot: Slot,
+    pub(crate) slot: Slot<M::Held>,
 }
 
 /// One command, which is almost every submission, or several.
@@ -86,21 +86,27 @@ impl<O> Answer<O> {
     }
 }
 
-/// One of the submissions that may wait.
+/// One of the submissions that may wait, with what its submitter holds for it.
 #[derive(Debug)]
-pub(crate) struct Slot(Arc<AtomicUsize>);
+pub(crate) struct Slot<H> {
+    waiting: Arc<AtomicUsize>,
+    _held: Option<H>,
+}
 
-impl Slot {
-    pub(crate) fn take(waiting: &Arc<AtomicUsize>, limit: usize) -> Option<Self> {
-        let slot = Self(waiting.clone());
+impl<H> Slot<H> {
+    pub(crate) fn take(waiting: &Arc<AtomicUsize>, limit: usize, held: Option<H>) -> Option<Self> {
+        let slot = Self {
+            waiting: waiting.clone(),
+            _held: held,
+        };
         // The slot is dropped, and so given back, if there are too many.
         (waiting.fetch_add(1, Ordering::Relaxed) < limit).then_some(slot)
     }
 }
 
-impl Drop for Slot {
+impl<H> Drop for Slot<H> {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
+        self.waiting.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

@@ -1,5 +1,7 @@
 //! A machine for tests: accounts with balances, whose history shows each applied change with its time.
 
+use std::sync::Arc;
+
 use replica::{Apply, Durability, Machine};
 use rusqlite::{Connection, OptionalExtension, params};
 
@@ -31,6 +33,7 @@ pub(crate) struct Bank {
 impl Machine for Bank {
     type Command = Change;
     type Output = Outcome;
+    type Held = Arc<()>;
     type Changes = u64;
 
     fn open(&mut self, connection: &mut Connection) -> rusqlite::Result<()> {
@@ -51,8 +54,9 @@ impl Machine for Bank {
         *applied += 1;
         let transaction = record.transaction;
         transaction.execute(
-            "INSERT INTO history (id, position, time, padding) VALUES (?, ?, ?, zeroblob(?))",
+            "INSERT INTO history (number, id, position, time, padding) VALUES (?, ?, ?, ?, zeroblob(?))",
             params![
+                record.next_number() as i64,
                 change.id as i64,
                 record.position.0 as i64,
                 record.time.0 as i64,

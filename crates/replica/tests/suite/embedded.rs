@@ -1,10 +1,13 @@
 //! A machine whose database is its only record.
 
+use std::sync::Arc;
+
 use replica::{Database, Durability, Limits, Replica, Status, SubmitError, Time};
 use rusqlite::Connection;
+use testlog::dump;
 
 use crate::bank::{Bank, Change, Outcome, deposit};
-use crate::world::{directory, dump};
+use crate::world::directory;
 
 fn open(path: &std::path::Path) -> Database<Bank> {
     Database::open(Connection::open(path).unwrap(), Bank::default()).unwrap()
@@ -155,4 +158,60 @@ fn more_submissions_than_may_wait_are_refused() {
     );
     drop(replica);
     drop(thread.join().unwrap());
+}
+
+#[test]
+fn what_is_held_for_a_command_is_released_before_its_answer_and_not_before_it_is_applied() {
+    let directory = directory();
+    let database = open(&directory.path().join("bank.sqlite"));
+    let other = Connection::open(directory.path().join("bank.sqlite")).unwrap();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let (replica, thread) = Replica::embedded(database, clock, Limits::default(), "bank").unwrap();
+    let held = Arc::new(());
+    drop(replica.submit_holding(deposit(0, 0, 1), held.clone()));
+    let one = replica.submit_holding(deposit(1, 0, 1), held.clone());
+    let two =
+        replica.submit_together_holding(vec![deposit(2, 0, 1), deposit(3, 0, 1)], held.clone());
+    assert_eq!(
+        Arc::strong_count(&held),
+        4,
+        "nobody waits for the first one, and it is not applied yet"
+    );
+    other.execute_batch("COMMIT").unwrap();
+    one.wait().unwrap();
+    two.wait().unwrap();
+    assert_eq!(Arc::strong_count(&held), 1);
+    drop(replica);
+    drop(thread.join().unwrap());
+}
+
+#[test]
+fn a_number_is_never_drawn_twice() {
+    let directory = directory();
+    let path = directory.path().join("bank.sqlite");
+    let mut expected = 0;
+    for round in 0..3 {
+        let (replica, thread) =
+            Replica::embedded(open(&path), clock, Limits::default(), "bank").unwrap();
+        for id in 0..5 {
+            replica
+                .submit(deposit(round * 10 + id, 0, 1))
+                .wait()
+                .unwrap();
+        }
+        expected += 5;
+        drop(replica);
+        let database = thread.join().unwrap();
+        assert_eq!(database.last_number(), expected);
+        // A row's removal does not give its number back.
+        database
+            .connection()
+            .execute("DELETE FROM history", [])
+            .unwrap();
+    }
+    let connection = Connection::open(&path).unwrap();
+    replica::begin_at(&connection, Time(99), 100).unwrap();
+    replica::begin_at(&connection, Time(3), 2).unwrap();
+    let database = open(&path);
+    assert_eq!((database.time(), database.last_number()), (Time(99), 100));
 }

@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use futures_util::StreamExt;
 use replica::{Log, Position, Record};
+use testlog::{Faults, Simulated, dump, paused};
 
 use crate::bank::deposit;
-use crate::simulated::{Faults, Simulated};
-use crate::world::{Node, check, directory, dump, paused};
+use crate::world::{Node, check, directory};
 
 const NODES: usize = 3;
 const SUBMITTERS: u64 = 4;

@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use replica::{Header, Log, MAX_RECORD, Record, Status, SubmitError, Time, WriterId};
+use testlog::{Faults, Simulated, paused};
 
 use crate::bank::{Change, Outcome, deposit};
-use crate::simulated::{Faults, Simulated};
-use crate::world::{Node, directory, paused};
+use crate::world::{Node, directory};
 
 #[test]
 fn a_full_log_refuses_commands_which_are_then_certainly_not_applied() {

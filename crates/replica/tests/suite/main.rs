@@ -2,11 +2,9 @@
 #![expect(clippy::unwrap_used, reason = "a panic fails the test")]
 
 mod bank;
-mod cluster;
 mod embedded;
 mod faults;
 mod limits;
 mod nats;
-mod simulated;
 mod snapshots;
 mod world;

@@ -3,10 +3,10 @@
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use replica::{Log, MAX_RECORD, Position, Status, SubmitError, Time, snapshot};
+use testlog::{Cluster, dump};
 
 use crate::bank::{Change, Outcome, deposit};
-use crate::cluster::Cluster;
-use crate::world::{Node, check, directory, dump};
+use crate::world::{Node, check, directory};
 
 const SUBMITTERS: u64 = 8;
 

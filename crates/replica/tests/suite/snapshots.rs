@@ -1,10 +1,10 @@
 //! A log that was trimmed: a replica starts from a snapshot.
 
 use replica::{Log, Position, Status, snapshot};
+use testlog::{Faults, Simulated, dump, paused};
 
 use crate::bank::{Outcome, deposit};
-use crate::simulated::{Faults, Simulated};
-use crate::world::{Node, directory, dump, paused};
+use crate::world::{Node, directory};
 
 #[test]
 fn a_replica_that_starts_from_a_snapshot_equals_one_that_applied_everything() {

@@ -1,17 +1,16 @@
-//! What the tests share: databases in files, replicas on a log, and the contents of a database.
+//! What the tests share: databases in files, and replicas on a log.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use replica::{Clock, Database, Limits, Log, Position, Replica, Status, SubmitError, Time};
+use replica::{Clock, Database, Limits, Log, Position, Replica, Status, SubmitError};
 use rusqlite::Connection;
-use rusqlite::types::Value;
 use tempfile::TempDir;
+use testlog::{Simulated, clock};
 use tokio::task::JoinHandle;
 
 use crate::bank::{Bank, Change, Outcome};
-use crate::simulated::Simulated;
 
 /// A replica on a simulated log, with its database in a file.
 pub(crate) struct Node {
@@ -61,50 +60,8 @@ impl Node {
     }
 }
 
-/// The writers' clock: tokio's, which tests pause.
-pub(crate) fn clock() -> impl Fn() -> Time {
-    let begun = tokio::time::Instant::now();
-    move || Time(begun.elapsed().as_micros() as u64)
-}
-
-/// Runs a test under a paused clock, in one thread, so that a seed repeats it.
-pub(crate) fn paused<T>(test: impl Future<Output = T>) -> T {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .start_paused(true)
-        .build()
-        .unwrap();
-    runtime.block_on(test)
-}
-
 pub(crate) fn directory() -> TempDir {
     tempfile::tempdir().unwrap()
-}
-
-/// Everything in a database, table by table.
-pub(crate) fn dump(connection: &Connection) -> Vec<(String, Vec<Vec<Value>>)> {
-    let mut tables = connection
-        .prepare("SELECT name FROM sqlite_schema WHERE type = 'table' ORDER BY name")
-        .unwrap();
-    let tables: Vec<String> = tables
-        .query_map([], |row| row.get(0))
-        .unwrap()
-        .map(Result::unwrap)
-        .collect();
-    let contents = |table: &str| {
-        let mut rows = connection
-            .prepare(&format!("SELECT * FROM {table} ORDER BY 1"))
-            .unwrap();
-        let columns = rows.column_count();
-        let rows = rows.query_map([], |row| {
-            (0..columns).map(|column| row.get(column)).collect()
-        });
-        rows.unwrap().map(Result::unwrap).collect()
-    };
-    tables
-        .iter()
-        .map(|table| (table.clone(), contents(table)))
-        .collect()
 }
 
 /// Checks answers against the history: each answered change once, with the balance that the changes before it make.

@@ -162,6 +162,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("fuzzer", &["seeded"]),
     ("seeded", &[]),
     ("testkit", &["scf", "seeded"]),
+    ("testlog", &["replica", "seeded"]),
 ];
 
 #[test]

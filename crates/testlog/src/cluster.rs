@@ -19,7 +19,8 @@ const SERVER: &str = "VIRGA_NATS_SERVER";
 const LONGEST: Duration = Duration::from_secs(60);
 
 /// A cluster. Its servers end with it.
-pub(crate) struct Cluster {
+#[derive(Debug)]
+pub struct Cluster {
     directory: TempDir,
     servers: Vec<Option<Child>>,
     clients: Vec<u16>,
@@ -27,7 +28,7 @@ pub(crate) struct Cluster {
 
 impl Cluster {
     /// Starts a cluster of some servers, and waits until its JetStream has a leader.
-    pub(crate) async fn start(size: usize) -> Self {
+    pub async fn start(size: usize) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let (clients, routes) = (free_ports(size), free_ports(size));
         let peers: Vec<_> = routes
@@ -66,7 +67,7 @@ impl Cluster {
     }
 
     /// Starts a server that does not run, and waits until it listens.
-    pub(crate) fn restart(&mut self, index: usize) {
+    pub fn restart(&mut self, index: usize) {
         let mut server = Command::new(binary())
             .arg("-c")
             .arg(self.directory.path().join(format!("s{index}.conf")))
@@ -89,14 +90,14 @@ impl Cluster {
     }
 
     /// Kills a server, as a loss of its machine does.
-    pub(crate) fn kill(&mut self, index: usize) {
+    pub fn kill(&mut self, index: usize) {
         let mut server = self.servers[index].take().unwrap();
         server.kill().unwrap();
         server.wait().unwrap();
     }
 
     /// Returns how a client connects, perhaps not to all servers at first.
-    pub(crate) fn connection(&self) -> Connection {
+    pub fn connection(&self) -> Connection {
         let servers = self.clients.iter();
         Connection {
             servers: servers
@@ -108,7 +109,7 @@ impl Cluster {
     }
 
     /// Opens the streams of an installation, as soon as the cluster can make them.
-    pub(crate) async fn streams(&self, prefix: &str, max_bytes: u64) -> NatsStreams {
+    pub async fn streams(&self, prefix: &str, max_bytes: u64) -> NatsStreams {
         let client = connect(&self.connection()).await.unwrap();
         let layout = Layout {
             prefix: prefix.to_owned(),
@@ -128,7 +129,7 @@ impl Cluster {
     }
 
     /// Opens the log `cluster` of an installation.
-    pub(crate) async fn log(&self, prefix: &str, max_bytes: u64) -> NatsLog {
+    pub async fn log(&self, prefix: &str, max_bytes: u64) -> NatsLog {
         let streams = self.streams(prefix, max_bytes).await;
         streams.cluster().await.unwrap()
     }

@@ -17,24 +17,24 @@ use tokio::time::{Instant, sleep};
 
 /// How often things go wrong, in thousandths, and how long they take.
 #[derive(Clone, Debug)]
-pub(crate) struct Faults {
+pub struct Faults {
     /// The way of a message, in milliseconds.
-    pub(crate) delay: Range<u64>,
+    pub delay: Range<u64>,
     /// Requests that are lost.
-    pub(crate) lost_requests: u64,
+    pub lost_requests: u64,
     /// Answers that are lost, of appends that happened.
-    pub(crate) lost_answers: u64,
+    pub lost_answers: u64,
     /// Requests that are stored a second time, much later.
-    pub(crate) late_duplicates: u64,
+    pub late_duplicates: u64,
     /// Appends that make the leader fail; nothing is appended until another is elected.
-    pub(crate) elections: u64,
+    pub elections: u64,
     /// Entries before which a reader lags, or after which its stream fails.
-    pub(crate) reader_faults: u64,
+    pub reader_faults: u64,
 }
 
 impl Faults {
     /// Returns a log that works.
-    pub(crate) const NONE: Self = Self {
+    pub const NONE: Self = Self {
         delay: 1..3,
         lost_requests: 0,
         lost_answers: 0,
@@ -43,7 +43,7 @@ impl Faults {
         reader_faults: 0,
     };
     /// Returns a log at its worst.
-    pub(crate) const MANY: Self = Self {
+    pub const MANY: Self = Self {
         delay: 1..200,
         lost_requests: 100,
         lost_answers: 100,
@@ -62,7 +62,7 @@ const ELECTION: Range<u64> = 4_000..9_000;
 
 /// A log in memory. Clones are the same log.
 #[derive(Clone, Debug)]
-pub(crate) struct Simulated {
+pub struct Simulated {
     state: Arc<Mutex<State>>,
     /// The number of appends so far, for readers that wait.
     length: watch::Sender<u64>,
@@ -87,7 +87,7 @@ struct State {
 
 impl Simulated {
     /// Makes an empty log whose faults follow from the seed.
-    pub(crate) fn new(seed: u64, faults: Faults) -> Self {
+    pub fn new(seed: u64, faults: Faults) -> Self {
         let now = Instant::now();
         Self {
             state: Arc::new(Mutex::new(State {
@@ -106,17 +106,17 @@ impl Simulated {
     }
 
     /// Stops the faults, so that running appends can be awaited.
-    pub(crate) fn calm(&self) {
+    pub fn calm(&self) {
         self.lock().faults = Faults::NONE;
     }
 
     /// Sets how many bytes can still be stored.
-    pub(crate) fn set_capacity(&self, bytes: usize) {
+    pub fn set_capacity(&self, bytes: usize) {
         self.lock().capacity = bytes;
     }
 
     /// Makes it another log without records, as if it was lost and made anew.
-    pub(crate) fn replace(&self) {
+    pub fn replace(&self) {
         let mut state = self.lock();
         state.identity.0.push_str(" anew");
         state.entries.clear();
@@ -124,14 +124,14 @@ impl Simulated {
     }
 
     /// Drops the last records, as if the log's servers had lost them.
-    pub(crate) fn lose_last(&self, count: usize) {
+    pub fn lose_last(&self, count: usize) {
         let mut state = self.lock();
         let kept = state.entries.len().saturating_sub(count);
         state.entries.truncate(kept);
     }
 
     /// Returns how many records were stored, duplicates included.
-    pub(crate) fn length(&self) -> u64 {
+    pub fn length(&self) -> u64 {
         let state = self.lock();
         state.trimmed + state.entries.len() as u64
     }
