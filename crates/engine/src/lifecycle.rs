@@ -1,18 +1,20 @@
 //! Reconciles the node with the catalog in the background: installs dependencies, opens and retires pools, and removes
 //! unreferenced code.
 
+mod old_trees;
+
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use catalog::{Catalog, FunctionChange, Stored};
 use model::{
-    AccountId, CodeRef, Function, FunctionKey, FunctionState, Layer, Limits, PendingCode, Runtime,
-    Sha256, StatusReason,
+    CodeRef, Function, FunctionKey, FunctionState, Layer, Limits, PendingCode, Runtime, Sha256,
+    StatusReason,
 };
 use tokio::sync::broadcast::error::RecvError;
 use tracing::{debug, info, warn};
-use worker::{Installed, Interpreter, PackageError, PackageStore, Worker};
+use worker::{Installation, Installed, PackageError, PackageStore, StoredAs, Worker};
 
 use crate::builds::Builds;
 use crate::driver::Driver;
@@ -78,6 +80,8 @@ impl Lifecycle {
             }
         });
         tokio::spawn(lifecycle.clone().sweep_periodically());
+        let (catalog, packages) = (&lifecycle.shared.catalog, &lifecycle.shared.packages);
+        tokio::spawn(old_trees::archive_all(catalog.clone(), packages.clone()));
         lifecycle
     }
 
@@ -268,9 +272,13 @@ impl Lifecycle {
         }
         let served = shared.worker.interpreters().serve(function.runtime);
         let served = served.map_err(|e| PackageError::Refused(e.to_string()))?;
-        let installed = self
-            .install_dependencies(function.key.account, &pending.package, &served.interpreter)
-            .await?;
+        let installation = Installation {
+            account: function.key.account,
+            package: &pending.package,
+            interpreter: &served.interpreter,
+            stored_as: StoredAs::Archive,
+        };
+        let installed = self.install_dependencies(&installation).await?;
         Ok((code(installed.tree), Some(installed.log)))
     }
 
@@ -280,14 +288,9 @@ impl Lifecycle {
     /// [`PackageError::Refused`] with the package manager's output.
     pub async fn install_dependencies(
         &self,
-        account: AccountId,
-        package: &Sha256,
-        interpreter: &Interpreter,
+        installation: &Installation<'_>,
     ) -> Result<Installed, PackageError> {
-        self.shared
-            .builds
-            .install(account, package, interpreter)
-            .await
+        self.shared.builds.install(installation).await
     }
 
     async fn sweep_periodically(self) {

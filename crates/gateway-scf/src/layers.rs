@@ -256,10 +256,8 @@ pub(super) async fn check_size(
     let code = code.cloned();
     let measured = tokio::task::spawn_blocking(move || {
         let mut size = TreeSize::default();
-        for tree in &trees {
-            packages.unpack(tree)?;
-        }
         for tree in trees.iter().chain(&code) {
+            packages.unpack(tree)?;
             size += packages.size(tree)?;
         }
         Ok(size)

@@ -43,6 +43,7 @@ pub struct CodeRef {
     pub package: Sha256,
     /// Size of the zipped package (bytes).
     pub size: u64,
-    /// Tree to run. It differs from `package` if dependencies were installed into it.
+    /// Tree to run. It is that of `package`, or if dependencies were installed the one that the archive of this digest
+    /// unpacks to.
     pub tree: Sha256,
 }

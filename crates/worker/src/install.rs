@@ -27,10 +27,32 @@ const SIZE_CHECK_INTERVAL: Duration = Duration::from_millis(500);
 /// Address space of a process if no control group limits its memory, bytes.
 const ADDRESS_SPACE: u64 = 4 << 30;
 
+/// An installation of dependencies.
+#[derive(Clone, Copy, Debug)]
+pub struct Installation<'a> {
+    /// The account whose build it is.
+    pub account: AccountId,
+    /// The unpacked package that lists the dependencies.
+    pub package: &'a Sha256,
+    /// The interpreter that will run the code.
+    pub interpreter: &'a Interpreter,
+    /// How the result is stored.
+    pub stored_as: StoredAs,
+}
+
+/// How an installed tree is stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StoredAs {
+    /// As an archive, for a function's code.
+    Archive,
+    /// As a package, for a layer, which can be downloaded.
+    Package,
+}
+
 /// The result of an installation.
 #[derive(Clone, Debug)]
 pub struct Installed {
-    /// The tree with its dependencies.
+    /// The tree with its dependencies: the digest of its archive or package.
     pub tree: Sha256,
     /// The end of the package manager's output.
     pub log: String,
@@ -38,14 +60,9 @@ pub struct Installed {
 
 impl Worker {
     /// Returns whether a package lists dependencies that can be installed for an interpreter.
-    pub fn has_requirements(
-        &self,
-        store: &PackageStore,
-        package: &Sha256,
-        interpreter: &Interpreter,
-    ) -> bool {
-        let tree = store.tree(package);
-        let manager = interpreter.runtime.description().packages;
+    pub fn has_requirements(&self, store: &PackageStore, installation: &Installation<'_>) -> bool {
+        let tree = store.tree(installation.package);
+        let manager = installation.interpreter.runtime.description().packages;
         manager.is_some_and(|manager| tree.join(manager.list()).is_file())
     }
 
@@ -56,13 +73,17 @@ impl Worker {
     /// [`PackageError::Refused`] with the package manager's output if it fails.
     pub async fn install(
         &self,
-        account: AccountId,
         store: &PackageStore,
-        package: &Sha256,
-        interpreter: &Interpreter,
+        installation: &Installation<'_>,
         settings: &InstallSettings,
         memory_bytes: u64,
     ) -> Result<Installed, PackageError> {
+        let Installation {
+            account,
+            package,
+            interpreter,
+            stored_as,
+        } = *installation;
         let source = store.tree(package);
         let nothing = |log: String| Installed {
             tree: package.clone(),
@@ -114,7 +135,10 @@ impl Worker {
         let adopting = (store.clone(), result);
         blocking(move || {
             let (store, result) = adopting;
-            let tree = store.adopt(result.path())?;
+            let tree = match stored_as {
+                StoredAs::Archive => store.adopt(result.path())?,
+                StoredAs::Package => store.adopt_as_package(result.path())?,
+            };
             Ok(Installed { tree, log })
         })
         .await

@@ -35,7 +35,7 @@ mod web;
 mod work_directory;
 mod worker;
 
-pub use install::Installed;
+pub use install::{Installation, Installed, StoredAs};
 pub use installer::InstallSettings;
 pub use instance::{ForwardError, Instance, InvocationResult, StartError, Started};
 pub use interpreter::{Interpreter, Interpreters, Served};

@@ -37,10 +37,11 @@ pub struct CompileNeeds {
 }
 
 impl Worker {
-    /// Returns the resources that compiling a tree for an interpreter needs. `None` if there is nothing to compile.
+    /// Returns the resources that compiling a tree for an interpreter needs. `None` if there is nothing to compile. A tree
+    /// that is lost is unpacked.
     ///
     /// # Errors
-    /// Disk errors.
+    /// As [`PackageStore::unpack`].
     pub async fn compile_needs(
         &self,
         store: &PackageStore,
@@ -52,9 +53,13 @@ impl Worker {
         if since.is_none_or(|since| (major, minor) < since) {
             return Ok(None);
         }
-        let (path, tag) = (store.tree(tree), format!(".cpython-{major}{minor}.pyc"));
-        let sources =
-            blocking(move || sources(&path, &tag).map_err(PackageError::io("read a tree"))).await?;
+        let (store, tree) = (store.clone(), tree.clone());
+        let tag = format!(".cpython-{major}{minor}.pyc");
+        let sources = blocking(move || {
+            let tree = store.unpack(&tree)?;
+            sources(&tree, &tag).map_err(PackageError::io("read a tree"))
+        })
+        .await?;
         Ok(sources.map(|bytes| CompileNeeds {
             // Compiled files are about as large as their source, and are written to memory.
             memory_bytes: COMPILER_BYTES + 2 * bytes,

@@ -10,11 +10,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use model::{AccountId, Sha256};
-use worker::{InstallSettings, Installed, Interpreter, PackageError, PackageStore, Worker};
+use tokio::sync::Semaphore;
+use worker::{
+    InstallSettings, Installation, Installed, Interpreter, PackageError, PackageStore, Worker,
+};
 
 use self::account_locks::AccountLocks;
 use crate::driver::{Build, Driver};
 use crate::index_proxy::IndexProxy;
+
+/// Most trees that are read at a time.
+const READS_MAX: usize = 2;
 
 /// A handle. Clones share it.
 #[derive(Clone, Debug)]
@@ -29,6 +35,8 @@ struct Shared {
     packages: PackageStore,
     settings: BuildSettings,
     account_locks: AccountLocks,
+    /// Bounds how many trees are read at a time.
+    reads: Semaphore,
 }
 
 /// Settings of builds.
@@ -57,6 +65,7 @@ impl Builds {
                 packages,
                 settings,
                 account_locks: AccountLocks::default(),
+                reads: Semaphore::new(READS_MAX),
             }),
         }
     }
@@ -67,15 +76,14 @@ impl Builds {
     /// [`PackageError::Refused`] if the package manager fails, or no capacity becomes free.
     pub async fn install(
         &self,
-        account: AccountId,
-        package: &Sha256,
-        interpreter: &Interpreter,
+        installation: &Installation<'_>,
     ) -> Result<Installed, PackageError> {
         let shared = &*self.shared;
+        let account = installation.account;
         let _lock = shared.account_locks.take(account).await;
         let (timeout, memory_mb) = (shared.settings.install.timeout, shared.settings.memory_mb);
         let (worker, packages) = (&shared.worker, &shared.packages);
-        let build = match worker.has_requirements(packages, package, interpreter) {
+        let build = match worker.has_requirements(packages, installation) {
             true => Some(self.reserve(account, memory_mb, timeout).await?),
             false => None,
         };
@@ -91,14 +99,7 @@ impl Builds {
         }
         let memory_bytes = build.as_ref().map_or(0, Build::memory_bytes);
         worker
-            .install(
-                account,
-                packages,
-                package,
-                interpreter,
-                &settings,
-                memory_bytes,
-            )
+            .install(packages, installation, &settings, memory_bytes)
             .await
     }
 
@@ -114,7 +115,12 @@ impl Builds {
     ) -> Result<usize, PackageError> {
         let shared = &*self.shared;
         let (worker, packages) = (&shared.worker, &shared.packages);
-        let Some(needs) = worker.compile_needs(packages, tree, interpreter).await? else {
+        let needs = {
+            // At a start, all trees are read.
+            let _turn = shared.reads.acquire().await;
+            worker.compile_needs(packages, tree, interpreter).await?
+        };
+        let Some(needs) = needs else {
             return Ok(0);
         };
         let _lock = shared.account_locks.take(account).await;

@@ -1,7 +1,5 @@
 //! One attempt to run an event.
 
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -12,52 +10,14 @@ use events::usage::UsageEntry;
 use events::{Completion, EventOrigin, Failures, QueuedEvent};
 use model::{DeadLetter, EventConfig, Qualifier, StatusCode, Version};
 use telemetry::EventStep;
-use tokio::sync::watch;
 use tracing::{debug, warn};
 
-use super::{Runner, Turn};
-use crate::invoke::{
-    AcquireOptions, IngestError, Invocation, InvocationResult, Placement, Stopper,
-};
+use super::handle::AttemptHandle;
+use super::state::{Runner, Turn};
+use crate::invoke::{AcquireOptions, IngestError, Invocation, InvocationResult, Placement};
 
 /// Interval between attempts to record a completion while the disk cannot be written.
 const COMPLETION_RETRY_INTERVAL: Duration = Duration::from_millis(500);
-
-/// The control handle of an attempt in progress.
-#[derive(Debug, Default)]
-pub(super) struct Attempt {
-    aborted: watch::Sender<bool>,
-    running: AtomicBool,
-    stopper: Mutex<Option<Stopper>>,
-}
-
-impl Attempt {
-    /// Cancels the event: it is not started any more and not retried.
-    pub(super) fn abort(&self) {
-        self.aborted.send_replace(true);
-    }
-
-    /// Stops a running function, or asks it to stop if `gracefully`.
-    pub(super) fn stop(&self, gracefully: bool) {
-        let stopper = self.stopper.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(stopper) = &*stopper {
-            stopper.stop(gracefully);
-        }
-    }
-
-    pub(super) fn is_running(&self) -> bool {
-        self.running.load(Ordering::Relaxed)
-    }
-
-    fn is_aborted(&self) -> bool {
-        *self.aborted.borrow()
-    }
-
-    fn set_stopper(&self, stopper: Option<Stopper>) {
-        self.running.store(stopper.is_some(), Ordering::Relaxed);
-        *self.stopper.lock().unwrap_or_else(PoisonError::into_inner) = stopper;
-    }
-}
 
 /// The rules in force for a function's events.
 struct Rules {
@@ -81,7 +41,7 @@ impl Runner {
         &self,
         queue: FunctionQueueId,
         seq: u64,
-        attempt: &Attempt,
+        attempt: &AttemptHandle,
         then: Disposition,
     ) {
         {
@@ -107,7 +67,7 @@ impl Runner {
         &self,
         queue: FunctionQueueId,
         seq: u64,
-        attempt: &Attempt,
+        attempt: &AttemptHandle,
         turn: Turn,
     ) -> Disposition {
         let queued = match self.shared.queue.get(seq).await {
@@ -173,7 +133,7 @@ impl Runner {
             Some(self.shared.ingest.place(&invocation, &mut waiting).await)
         };
         let mut draining = self.shared.draining.subscribe();
-        let mut aborted = attempt.aborted.subscribe();
+        let mut aborted = attempt.subscribe();
         let placed = tokio::select! {
             placed = place => Some(placed),
             _ = draining.wait_for(|draining| *draining) => return Disposition::NotStarted,

@@ -5,7 +5,7 @@ use events::{Completion, EventRow, EventState, QueueError, QueueKey};
 use model::StatusCode;
 use telemetry::EventStep;
 
-use super::Runner;
+use super::state::Runner;
 
 /// The result of an operation on an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -7,12 +7,14 @@ use std::time::Duration;
 
 use dispatch::events::{Disposition, FunctionQueueId, QueueInput};
 use events::{Completion, EventOrigin, Failures, NewEvent, QueuedEvent};
-use model::{AccountId, Alias, DeadLetter, FunctionKey, Qualifier, RoutingKey, StatusCode};
+use model::{
+    AccountId, Alias, DeadLetter, FunctionKey, Qualifier, RequestId, RoutingKey, StatusCode,
+};
 use serde_json::{Value, json};
 use telemetry::trace;
 use tracing::{debug, warn};
 
-use super::{Runner, derive_request_id};
+use super::state::Runner;
 
 /// How long an endpoint may take to answer.
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
@@ -238,4 +240,16 @@ fn request_source(source: EventOrigin) -> String {
         EventOrigin::Trigger(_) => format!("TRIGGER_{}", source.as_str()),
         EventOrigin::Api | EventOrigin::DeadLetter => source.as_str().to_owned(),
     }
+}
+
+/// Derives a request id deterministically, so that a resend is deduplicated. Keeps the time prefix, so both ids sort together.
+fn derive_request_id(request: RequestId, from: &str) -> RequestId {
+    use sha2::{Digest, Sha256};
+    let digest = Sha256::new()
+        .chain_update(from)
+        .chain_update(request.as_bytes())
+        .finalize();
+    let mut bytes = *request.as_bytes();
+    bytes[9..].copy_from_slice(&digest[..7]);
+    RequestId::from_bytes(bytes)
 }

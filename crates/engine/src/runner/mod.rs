@@ -1,117 +1,33 @@
 //! The runner: executes queued events and records their completion.
 //!
-//! [`FunctionQueues`] decides which event starts next. One lock guards it; it is held for one step and never across an await.
+//! [`FunctionQueues`](dispatch::events::FunctionQueues) decides which event starts next. One lock guards it; it is held for one
+//! step and never across an await.
 
 mod attempt;
 mod control;
 mod dead_letters;
 mod endpoint;
+mod handle;
+mod state;
 
 pub use self::control::ControlOutcome;
 pub use self::endpoint::Endpoint;
+pub use self::state::{RetryWaits, Runner, Settings};
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::AtomicUsize;
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
-use access::Access;
-use bytes::Bytes;
 use catalog::Catalog;
-use dispatch::Time;
-use dispatch::events::{
-    FunctionQueueId, FunctionQueues, QueueEffect, QueueInput, QueueLimits, QueuePosition,
-    RetryPolicy,
-};
-use events::{Queue, QueueError, QueueKey, QueuedEvent};
-use model::{Limits, RecursionDepth, RequestId};
+use dispatch::events::{FunctionQueueId, FunctionQueues, QueueEffect, QueueInput};
+use events::{Queue, QueueError, QueueKey};
 use telemetry::Metrics;
-use tokio::sync::{Notify, oneshot, watch};
+use tokio::sync::{Notify, watch};
 use tracing::{info, warn};
 
-use self::attempt::Attempt;
+use self::state::{Core, Decision, Shared};
 use crate::invoke::Ingest;
-
-/// Maximum bytes of event bodies cached while their events wait for an instance. Other bodies are read from disk again.
-const MAX_CACHED_BYTES: usize = 64 << 20;
-
-/// Settings of the runner.
-#[derive(Clone, Debug)]
-pub struct Settings {
-    /// The limits of function queues.
-    pub pacing: QueueLimits,
-    /// Retry intervals. Retry count and time to live are set per function.
-    pub policy: RetryPolicy,
-    /// How long an event waits for an instance before its function queue pauses.
-    pub wait: Duration,
-    /// Recursion depth from which on an event does not run.
-    pub max_depth: RecursionDepth,
-    /// The platform's limits.
-    pub limits: Arc<Limits>,
-    /// Source of the Uin of an account, which dead letters contain.
-    pub access: Access,
-    /// HTTP endpoints to which dead letters may be posted.
-    pub endpoints: Vec<Endpoint>,
-}
-
-/// A handle to the runner. Clones share it.
-#[derive(Clone, Debug)]
-pub struct Runner {
-    shared: Arc<Shared>,
-}
-
-#[derive(Debug)]
-struct Shared {
-    core: Mutex<Core>,
-    queue: Arc<dyn Queue>,
-    ingest: Ingest,
-    catalog: Catalog,
-    metrics: Arc<Metrics>,
-    settings: Settings,
-    post: ureq::Agent,
-    timer_changed: Notify,
-    /// True once no new attempts start.
-    draining: watch::Sender<bool>,
-    ended: Notify,
-    cached: AtomicUsize,
-}
-
-#[derive(Debug)]
-struct Core {
-    function_queues: FunctionQueues,
-    ids: HashMap<QueueKey, FunctionQueueId>,
-    keys: HashMap<FunctionQueueId, Arc<QueueKey>>,
-    /// By queue: the last started event, and a signal for when it is in the function's start queue.
-    last_in_line: HashMap<FunctionQueueId, (u64, oneshot::Receiver<()>)>,
-    /// Attempts in progress, by event number.
-    attempts: HashMap<u64, Arc<Attempt>>,
-    effects: Vec<QueueEffect>,
-    wake: Option<Time>,
-}
-
-/// A decision of a step, carried out after the lock is released.
-enum Decision {
-    Start(FunctionQueueId, Arc<QueueKey>, u64, Arc<Attempt>, Turn),
-    Load(FunctionQueueId, Arc<QueueKey>, Option<QueuePosition>, usize),
-}
-
-/// Keeps the events of a queue in order when they enter the function's start queue, although each runs on its own task.
-///
-/// An event that is throttled sends a message, and the events behind it return to the queue too: otherwise one of them could get
-/// the instance that the first did not get. In all other cases the sender is dropped.
-struct Turn {
-    before: Option<oneshot::Receiver<()>>,
-    on_queued: oneshot::Sender<()>,
-}
-
-/// Delays before a retry in whole seconds, at least one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct RetryWaits {
-    /// After a failure of the function.
-    pub failed: u64,
-    /// After throttling.
-    pub throttled: u64,
-}
 
 impl Runner {
     /// Returns the delays before a retry.
@@ -219,13 +135,6 @@ impl Runner {
             .is_some_and(|attempt| attempt.is_running())
     }
 
-    fn core(&self) -> MutexGuard<'_, Core> {
-        self.shared
-            .core
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-    }
-
     fn step(&self, input: QueueInput) {
         let core = self.core();
         self.take(core, input);
@@ -292,19 +201,6 @@ impl Runner {
         }
     }
 
-    /// Moves an event's body into the cache, unless the cache is full.
-    fn cache_body(&self, mut queued: QueuedEvent) -> (QueuedEvent, Option<CachedBody>) {
-        let bytes = std::mem::take(&mut queued.event);
-        let length = bytes.len();
-        let held = self.shared.cached.fetch_add(length, Relaxed) + length;
-        let cached = CachedBody {
-            bytes,
-            shared: self.shared.clone(),
-        };
-        // Dropping it releases its bytes.
-        (queued, (held <= MAX_CACHED_BYTES).then_some(cached))
-    }
-
     /// Delivers the wake-ups that the function queues request.
     async fn run_timer(self) {
         loop {
@@ -326,69 +222,4 @@ impl Runner {
             }
         }
     }
-}
-
-impl Core {
-    fn decision(&mut self, effect: QueueEffect) -> Option<Decision> {
-        match effect {
-            QueueEffect::WakeAt { at } => {
-                self.wake = Some(at);
-                None
-            }
-            QueueEffect::Start { queue, seq } => {
-                let (on_queued, next) = oneshot::channel();
-                let before = self.last_in_line.insert(queue, (seq, next));
-                // A predecessor that has ended no longer determines the order.
-                let before = before.filter(|(seq, _)| self.attempts.contains_key(seq));
-                let before = before.map(|(_, place)| place);
-                let attempt = Arc::new(Attempt::default());
-                self.attempts.insert(seq, attempt.clone());
-                let turn = Turn { before, on_queued };
-                let key = self.keys.get(&queue)?.clone();
-                Some(Decision::Start(queue, key, seq, attempt, turn))
-            }
-            QueueEffect::Load {
-                queue,
-                after,
-                limit,
-            } => {
-                let key = self.keys.get(&queue)?.clone();
-                Some(Decision::Load(queue, key, after, limit))
-            }
-        }
-    }
-
-    fn queue(&mut self, key: &QueueKey) -> FunctionQueueId {
-        if let Some(queue) = self.ids.get(key) {
-            return *queue;
-        }
-        let queue = FunctionQueueId(self.ids.len() as u64);
-        self.ids.insert(key.clone(), queue);
-        self.keys.insert(queue, Arc::new(key.clone()));
-        queue
-    }
-}
-
-/// A cached event body. Dropping it releases its bytes from the cache.
-struct CachedBody {
-    bytes: Bytes,
-    shared: Arc<Shared>,
-}
-
-impl Drop for CachedBody {
-    fn drop(&mut self) {
-        self.shared.cached.fetch_sub(self.bytes.len(), Relaxed);
-    }
-}
-
-/// Derives a request id deterministically, so that a resend is deduplicated. Keeps the time prefix, so both ids sort together.
-fn derive_request_id(request: RequestId, from: &str) -> RequestId {
-    use sha2::{Digest, Sha256};
-    let digest = Sha256::new()
-        .chain_update(from)
-        .chain_update(request.as_bytes())
-        .finalize();
-    let mut bytes = *request.as_bytes();
-    bytes[9..].copy_from_slice(&digest[..7]);
-    RequestId::from_bytes(bytes)
 }

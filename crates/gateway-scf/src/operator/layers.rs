@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use model::{LayerVersion, Runtime};
 use scf::types as t;
 use scf::{Code, Error};
-use worker::PackageError;
+use worker::{Installation, PackageError, StoredAs};
 
 use super::super::{code, error, layers};
 use super::{Caller, Gateway, Serve, checked_description, wire};
@@ -31,24 +31,20 @@ impl Serve for wire::BuildLayer {
             ..t::Code::default()
         };
         let taken = code::store_package(gateway, caller, content).await?;
-        let installed = gateway
-            .lifecycle
-            .install_dependencies(caller.account, &taken.package, &served.interpreter)
-            .await
-            .map_err(failed)?;
-        // Store the layer as a package, so that it can be downloaded, and unpacked again after a crash of the host.
-        let (packages, tree) = (gateway.packages.clone(), installed.tree);
-        let packed = tokio::task::spawn_blocking(move || {
-            let package = packages.pack(&tree)?;
-            packages.unpack(&package)?;
-            Ok::<_, PackageError>(package)
-        });
-        let package = packed.await.map_err(|e| error::internal(&e))?;
+        // Stored as a package, so that it can be downloaded.
+        let installation = Installation {
+            account: caller.account,
+            package: &taken.package,
+            interpreter: &served.interpreter,
+            stored_as: StoredAs::Package,
+        };
+        let installed = gateway.lifecycle.install_dependencies(&installation);
+        let installed = installed.await.map_err(failed)?;
         let version = LayerVersion {
             runtimes: vec![runtime.to_string()],
             description,
             license: String::new(),
-            package: package.map_err(error::package)?,
+            package: installed.tree,
             added: clock::now_ms(),
             tags: BTreeMap::new(),
         };

@@ -28,6 +28,7 @@ mod external_storage;
 mod fairness;
 mod forwarded;
 mod hosts;
+mod installed;
 mod isolation;
 mod large_packages;
 mod layers;

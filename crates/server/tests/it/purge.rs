@@ -240,7 +240,7 @@ fn traces(data: &Path, app_id: u64) -> Vec<String> {
 
 fn code(data: &Path) -> BTreeSet<String> {
     let mut names = BTreeSet::new();
-    for folder in ["packages", "trees", "merged"] {
+    for folder in ["archives", "packages", "trees", "merged"] {
         let entries = std::fs::read_dir(data.join("code").join(folder)).expect("a directory");
         names.extend(entries.map(|entry| {
             format!(

@@ -1,18 +1,18 @@
 //! The package store on disk.
 
-use std::collections::HashSet;
-use std::ffi::OsStr;
 use std::fs::{self, File};
-use std::io;
+use std::io::{self, Seek};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use model::{Limits, Sha256};
 use sha2::Digest;
+use tracing::error;
 
-use super::{PackageError, TreeSize, pack, tree, unpack};
+use super::{PackageError, TreeSize, archive, pack, tree, unpack};
 
 /// Packages and trees under one directory. Cheap to share. Calls may block on the disk.
 #[derive(Clone, Debug)]
@@ -26,6 +26,9 @@ struct Shared {
     limits: Limits,
     next: AtomicU64,
 }
+
+/// Extension of a file whose bytes do not match its digest.
+pub(super) const DAMAGED: &str = "damaged";
 
 /// Identifies a boot of the machine. Source: proc_sys_kernel(5).
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
@@ -55,7 +58,7 @@ impl PackageStore {
             self.discard(&self.path(name))?;
         }
         self.clear_discarded()?;
-        for name in ["aside", "merged", "packages", "trees"] {
+        for name in ["aside", "archives", "merged", "packages", "trees"] {
             fs::create_dir_all(self.path(name))?;
         }
         self.remove_trees_after_a_crash()
@@ -100,11 +103,8 @@ impl PackageStore {
         }
         for entry in fs::read_dir(self.path("trees"))? {
             let entry = entry?;
-            let package = self
-                .path("packages")
-                .join(entry.file_name())
-                .with_extension("zip");
-            if package.is_file() {
+            let digest = entry.file_name().to_str().and_then(Sha256::parse);
+            if digest.is_some_and(|digest| self.is_packed(&digest)) {
                 fs::remove_dir_all(entry.path())?;
             }
         }
@@ -143,31 +143,16 @@ impl PackageStore {
     /// Moves a package from its staging path to `to`. It is on stable storage when this returns.
     pub(super) fn place(&self, file: &File, staging: &Path, to: &Path) -> io::Result<()> {
         file.sync_all()?;
+        self.rename_synced(staging, to)
+    }
+
+    /// Moves a synced file to `to`, replacing an older file.
+    fn rename_synced(&self, staging: &Path, to: &Path) -> io::Result<()> {
         fs::rename(staging, to)?;
-        File::open(self.path("packages"))?.sync_all()
-    }
-
-    /// Packs a tree and stores the package. It is on stable storage when this returns.
-    ///
-    /// # Errors
-    /// Disk errors.
-    pub fn pack(&self, tree: &Sha256) -> Result<Sha256, PackageError> {
-        let staging = self.staging();
-        let packed = self.pack_into(tree, &staging);
-        if packed.is_err() {
-            let _ = fs::remove_file(&staging);
-        }
-        packed.map_err(PackageError::io("pack a tree"))
-    }
-
-    fn pack_into(&self, tree: &Sha256, staging: &Path) -> io::Result<Sha256> {
-        pack::pack(&self.tree(tree), staging)?;
-        let mut sum = sha2::Sha256::new();
-        io::copy(&mut File::open(staging)?, &mut tree::Hashing(&mut sum))?;
-        let digest = Sha256::from_digest(sum.finalize().into());
-        fs::rename(staging, self.package(&digest))?;
-        File::open(self.path("packages"))?.sync_all()?;
-        Ok(digest)
+        to.parent()
+            .map_or(Ok(()), |directory| File::open(directory)?.sync_all())?;
+        // An earlier file of this digest that was damaged has been replaced.
+        self.remove(&to.with_extension(DAMAGED))
     }
 
     /// Returns the path of a package.
@@ -175,34 +160,70 @@ impl PackageStore {
         self.path("packages").join(format!("{digest}.zip"))
     }
 
+    /// Returns the path of the archive of a tree that was built here.
+    pub(super) fn archive(&self, digest: &Sha256) -> PathBuf {
+        self.path("archives").join(format!("{digest}.tgz"))
+    }
+
+    /// Returns whether a tree can be unpacked when it is lost.
+    pub fn is_packed(&self, tree: &Sha256) -> bool {
+        self.package(tree).is_file() || self.archive(tree).is_file()
+    }
+
     /// Returns the path of a tree.
     pub fn tree(&self, digest: &Sha256) -> PathBuf {
         self.path("trees").join(digest.as_str())
     }
 
-    /// Unpacks a package, unless it is unpacked, and returns its tree.
+    /// Unpacks a package or an archive, unless it is unpacked, and returns its tree.
     ///
     /// # Errors
-    /// [`PackageError::Refused`] if the package is not allowed; then nothing of it is left.
+    /// [`PackageError::Refused`] if the package is not allowed; then nothing of it is left. [`PackageError::Damaged`] if its
+    /// bytes are not those that were stored.
     pub fn unpack(&self, digest: &Sha256) -> Result<PathBuf, PackageError> {
         let tree = self.tree(digest);
         if tree.is_dir() {
             return Ok(tree);
         }
-        let archive = match File::open(self.package(digest)) {
-            Err(e) if e.kind() == io::ErrorKind::NotFound => {
-                return Err(PackageError::Missing(digest.clone()));
+        let (file, is_archive) = match self.open_verified(digest, &self.package(digest)) {
+            Err(PackageError::Missing(_)) => {
+                (self.open_verified(digest, &self.archive(digest))?, true)
             }
-            opened => opened.map_err(PackageError::io("open a package"))?,
+            opened => (opened?, false),
         };
         let staging = self.make_staging_directory()?;
-        let unpacked = unpack::unpack(io::BufReader::new(archive), &staging, &self.shared.limits);
+        let unpacked = if is_archive {
+            archive::unpack(file, &staging).map_err(PackageError::io("unpack an archive"))
+        } else {
+            unpack::unpack(io::BufReader::new(file), &staging, &self.shared.limits)
+        };
         unpacked
             .and_then(|()| self.publish(&staging, &tree))
             .inspect_err(|_| {
                 let _ = fs::remove_dir_all(&staging);
             })?;
         Ok(tree)
+    }
+
+    /// Opens a file of the store, and compares its bytes with its digest.
+    fn open_verified(&self, digest: &Sha256, path: &Path) -> Result<File, PackageError> {
+        let damaged = path.with_extension(DAMAGED);
+        let mut file = match File::open(path) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {
+                return Err(match damaged.exists() {
+                    true => PackageError::Damaged(digest.clone()),
+                    false => PackageError::Missing(digest.clone()),
+                });
+            }
+            opened => opened.map_err(PackageError::io("open a package"))?,
+        };
+        let read = PackageError::io("read a package");
+        if digest_of(&mut file).map_err(read)? != *digest {
+            set_aside(&file, path, &damaged);
+            return Err(PackageError::Damaged(digest.clone()));
+        }
+        file.rewind().map_err(PackageError::io("read a package"))?;
+        Ok(file)
     }
 
     /// Measures a tree.
@@ -247,22 +268,69 @@ impl PackageStore {
         Ok(staging)
     }
 
-    /// Moves a tree from a staging directory into the store. It is on stable storage when this returns.
+    /// Archives a tree that was built in a staging directory, and moves it into the store. Its archive is on stable storage
+    /// when this returns; it names the tree.
     ///
     /// # Errors
     /// Disk errors.
     pub fn adopt(&self, staging: &Path) -> Result<Sha256, PackageError> {
-        let digest = tree::digest(staging).map_err(PackageError::io("read a tree"))?;
-        let digest = Sha256::from_digest(digest);
-        for path in tree::walk(staging).map_err(PackageError::io("read a tree"))? {
-            let full = staging.join(path);
-            if fs::symlink_metadata(&full).is_ok_and(|kind| !kind.is_symlink()) {
-                let synced = File::open(&full).and_then(|file| file.sync_all());
-                synced.map_err(PackageError::io("write a tree"))?;
-            }
-        }
+        let digest = self.write_archive(staging)?;
         self.publish(staging, &self.tree(&digest))?;
         Ok(digest)
+    }
+
+    /// Packs a tree that was built in a staging directory into a package, as if it had been uploaded. The package is on
+    /// stable storage, and unpacked, when this returns.
+    ///
+    /// # Errors
+    /// As [`Self::unpack`].
+    pub fn adopt_as_package(&self, staging: &Path) -> Result<Sha256, PackageError> {
+        let file = self.staging();
+        let packed = pack::pack(staging, &file).and_then(|()| {
+            let digest = digest_of(&mut File::open(&file)?)?;
+            self.rename_synced(&file, &self.package(&digest))?;
+            Ok(digest)
+        });
+        let digest = packed
+            .inspect_err(|_| {
+                let _ = fs::remove_file(&file);
+            })
+            .map_err(PackageError::io("pack a tree"))?;
+        self.unpack(&digest)?;
+        Ok(digest)
+    }
+
+    /// Archives a tree of an earlier version, which was stored without an archive. It stays; the same tree can be had under
+    /// the returned digest, too.
+    ///
+    /// # Errors
+    /// Disk errors.
+    pub fn archive_old_tree(&self, tree: &Sha256) -> Result<Sha256, PackageError> {
+        let old = self.tree(tree);
+        let digest = self.write_archive(&old)?;
+        let staging = self.make_staging_directory()?;
+        let copied = tree::overlay(&old, &staging).map_err(PackageError::io("copy a tree"));
+        copied
+            .and_then(|()| self.publish(&staging, &self.tree(&digest)))
+            .inspect_err(|_| {
+                let _ = fs::remove_dir_all(&staging);
+            })?;
+        Ok(digest)
+    }
+
+    fn write_archive(&self, tree: &Path) -> Result<Sha256, PackageError> {
+        let staging = self.staging();
+        let written = archive::write(tree, &staging).and_then(|digest| {
+            let digest = Sha256::from_digest(digest);
+            // A file of this name has the same bytes, unless it is damaged.
+            self.rename_synced(&staging, &self.archive(&digest))?;
+            Ok(digest)
+        });
+        written
+            .inspect_err(|_| {
+                let _ = fs::remove_file(&staging);
+            })
+            .map_err(PackageError::io("archive a tree"))
     }
 
     fn publish(&self, staging: &Path, tree: &Path) -> Result<(), PackageError> {
@@ -279,73 +347,8 @@ impl PackageStore {
         }
     }
 
-    /// Removes all packages and trees older than `age` that are not in `keep`, not merged from a list in `merged`, and
-    /// not `running`. Younger ones may be about to be referenced by a function. Returns the number removed.
-    ///
-    /// # Errors
-    /// Disk errors.
-    pub fn sweep(
-        &self,
-        keep: &HashSet<Sha256>,
-        merged: &[Vec<Sha256>],
-        running: &[PathBuf],
-        age: Duration,
-    ) -> io::Result<usize> {
-        let merged: Vec<_> = merged.iter().map(|list| merged_name(list)).collect();
-        let keep: HashSet<&OsStr> = keep
-            .iter()
-            .chain(&merged)
-            .map(|digest| OsStr::new(digest.as_str()))
-            .collect();
-        let mut removed = 0;
-        for folder in ["merged", "packages", "trees"] {
-            for entry in fs::read_dir(self.path(folder))? {
-                let path = entry?.path();
-                let kept = path
-                    .file_stem()
-                    .is_none_or(|stem| keep.contains(stem) || stem == ".boot");
-                let old = fs::symlink_metadata(&path)
-                    .and_then(|meta| meta.modified())
-                    .is_ok_and(|time| time.elapsed().is_ok_and(|since| since >= age));
-                if kept || !old || running.contains(&path) {
-                    continue;
-                }
-                self.remove(&path)?;
-                removed += 1;
-            }
-        }
-        Ok(removed)
-    }
-
-    /// Removes packages, their trees and merged trees that are no longer referenced. A package stored after `since`
-    /// stays: it may be about to be referenced.
-    ///
-    /// # Errors
-    /// Disk errors.
-    pub fn forget(
-        &self,
-        digests: &HashSet<Sha256>,
-        merged: &[Vec<Sha256>],
-        since: SystemTime,
-    ) -> io::Result<()> {
-        for digest in digests {
-            let package = self.package(digest);
-            let put = fs::symlink_metadata(&package).and_then(|meta| meta.modified());
-            if put.is_ok_and(|put| put > since) {
-                continue;
-            }
-            self.remove(&package)?;
-            self.remove(&self.tree(digest))?;
-        }
-        let merged = merged.iter().map(|list| merged_name(list));
-        for name in merged {
-            self.remove(&self.path("merged").join(name.as_str()))?;
-        }
-        Ok(())
-    }
-
     /// Removes a file or a directory, if it exists.
-    fn remove(&self, path: &Path) -> io::Result<()> {
+    pub(super) fn remove(&self, path: &Path) -> io::Result<()> {
         let removed = match fs::symlink_metadata(path) {
             Ok(meta) if meta.is_dir() => {
                 // A directory is renamed first, so that a half-removed tree is never found under its name.
@@ -361,7 +364,7 @@ impl PackageStore {
         }
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub(super) fn path(&self, name: &str) -> PathBuf {
         self.shared.directory.join(name)
     }
 
@@ -371,8 +374,30 @@ impl PackageStore {
     }
 }
 
+/// Renames a damaged file, unless another has taken its place meanwhile.
+fn set_aside(file: &File, path: &Path, damaged: &Path) {
+    let identity = |found: fs::Metadata| (found.dev(), found.ino());
+    let there = fs::metadata(path).map(identity).ok();
+    let moved = match file.metadata().map(identity).ok() == there {
+        true => fs::rename(path, damaged),
+        false => return,
+    };
+    let moved = moved.map_or_else(
+        |error| error.to_string(),
+        |()| damaged.display().to_string(),
+    );
+    error!(file = %path.display(), moved_to = moved, "the bytes of a package do not match its digest; it is not run until its code is deployed again, or the file is restored from a backup");
+}
+
+/// Computes the digest of a file.
+fn digest_of(file: &mut File) -> io::Result<Sha256> {
+    let mut sum = sha2::Sha256::new();
+    io::copy(file, &mut tree::Hashing(&mut sum))?;
+    Ok(Sha256::from_digest(sum.finalize().into()))
+}
+
 /// Returns the name of the tree merged from packages.
-fn merged_name(packages: &[Sha256]) -> Sha256 {
+pub(super) fn merged_name(packages: &[Sha256]) -> Sha256 {
     let mut sum = sha2::Sha256::new();
     for package in packages {
         sum.update(package.as_str());
@@ -447,28 +472,62 @@ mod tests {
         assert!(store.tree(&a).join("d/f").exists());
     }
 
+    fn install(store: &PackageStore, text: &str) -> Sha256 {
+        let staging = store.make_staging_directory().expect("a directory");
+        fs::write(staging.join("f"), text).expect("written");
+        store.adopt(&staging).expect("adopted")
+    }
+
     #[test]
-    fn sweep_removes_unreferenced_packages() {
+    fn lost_tree_is_unpacked_from_its_archive() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let digest = install(&open(directory.path()), "1");
+        fs::remove_dir_all(directory.path().join("trees")).expect("lost");
+        let tree = open(directory.path()).unpack(&digest).expect("unpacked");
+        assert_eq!(fs::read(tree.join("f")).expect("read"), b"1");
+    }
+
+    #[test]
+    fn damaged_bytes_are_not_unpacked_until_they_are_stored_again() {
         let directory = tempfile::tempdir().expect("a directory");
         let store = open(directory.path());
-        let (kept, gone) = (
-            store.put(&zip("x")).expect("kept"),
-            store.put(&zip("y")).expect("kept"),
-        );
-        store.unpack(&gone).expect("unpacked");
-        let keep = HashSet::from([kept.clone()]);
-        assert_eq!(
-            store
-                .sweep(&keep, &[], &[], Duration::from_secs(3600))
-                .expect("swept"),
-            0
-        );
-        assert_eq!(
-            store.sweep(&keep, &[], &[], Duration::ZERO).expect("swept"),
-            2
-        );
-        assert!(store.package(&kept).exists());
-        assert!(!store.package(&gone).exists() && !store.tree(&gone).exists());
+        let (package, tree) = (store.put(&zip("x")).expect("kept"), install(&store, "1"));
+        let files = [store.package(&package), store.archive(&tree)];
+        for (digest, file) in [&package, &tree].into_iter().zip(&files) {
+            let mut bytes = fs::read(file).expect("read");
+            let middle = bytes.len() / 2;
+            bytes[middle] ^= 1;
+            fs::write(file, &bytes).expect("damaged");
+            let _ = fs::remove_dir_all(store.tree(digest));
+            for _ in 0..2 {
+                let refused = store.unpack(digest);
+                assert!(
+                    matches!(refused, Err(PackageError::Damaged(_))),
+                    "{refused:?}"
+                );
+                assert!(!store.tree(digest).exists() && !file.exists());
+            }
+        }
+        assert_eq!(store.put(&zip("x")).expect("kept"), package);
+        assert_eq!(install(&store, "1"), tree);
+        for (digest, file) in [&package, &tree].into_iter().zip(&files) {
+            store.unpack(digest).expect("unpacked");
+            assert!(!file.with_extension(DAMAGED).exists());
+        }
+    }
+
+    #[test]
+    fn tree_without_an_archive_gets_one() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let store = open(directory.path());
+        let old = merged_name(&[]);
+        fs::create_dir(store.tree(&old)).expect("made");
+        fs::write(store.tree(&old).join("f"), "1").expect("written");
+        assert!(!store.is_packed(&old));
+        let new = store.archive_old_tree(&old).expect("archived");
+        assert_eq!(new, install(&store, "1"));
+        assert!(store.is_packed(&new) && store.tree(&new).join("f").exists());
+        assert!(store.tree(&old).join("f").exists());
     }
 
     #[test]
@@ -505,7 +564,12 @@ mod tests {
         let tree = store.unpack(&digest).expect("unpacked");
         fs::write(tree.join("index.py"), b"").expect("damaged");
         fs::write(directory.path().join("trees/.boot"), b"another").expect("written");
-        let tree = open(directory.path()).unpack(&digest).expect("unpacked");
+        let installed = install(&store, "1");
+        fs::write(store.tree(&installed).join("f"), b"").expect("damaged");
+        let store = open(directory.path());
+        let tree = store.unpack(&digest).expect("unpacked");
         assert_eq!(fs::read(tree.join("index.py")).expect("read"), b"x");
+        let tree = store.unpack(&installed).expect("unpacked");
+        assert_eq!(fs::read(tree.join("f")).expect("read"), b"1");
     }
 }

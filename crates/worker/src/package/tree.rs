@@ -1,44 +1,11 @@
-//! Operations on file trees: digest, size, overlay.
+//! Operations on file trees: walk, size, overlay.
 
 use std::fs;
 use std::io;
-use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
-
-/// Computes the digest of a tree's names, kinds, modes and contents. It does not depend on the order in which the disk
-/// lists files.
-pub(crate) fn digest(root: &Path) -> io::Result<[u8; 32]> {
-    let mut sum = Sha256::new();
-    for path in walk(root)? {
-        let full = root.join(&path);
-        let kind = fs::symlink_metadata(&full)?;
-        sum.update((path.as_os_str().len() as u64).to_le_bytes());
-        sum.update(path.as_os_str().as_encoded_bytes());
-        if kind.is_symlink() {
-            let target = fs::read_link(&full)?;
-            sum.update(b"l");
-            sum.update((target.as_os_str().len() as u64).to_le_bytes());
-            sum.update(target.as_os_str().as_encoded_bytes());
-        } else if kind.is_dir() {
-            sum.update(b"d");
-        } else if !kind.is_file() {
-            let message = format!(
-                "{} is neither a file, a directory nor a link",
-                path.display()
-            );
-            return Err(io::Error::other(message));
-        } else {
-            let executable = kind.permissions().mode() & 0o111 != 0;
-            sum.update(if executable { b"x" } else { b"f" });
-            let mut file = fs::File::open(&full)?;
-            sum.update(kind.len().to_le_bytes());
-            io::copy(&mut file, &mut Hashing(&mut sum))?;
-        }
-    }
-    Ok(sum.finalize().into())
-}
 
 /// The size of a tree.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -35,7 +35,6 @@ const EXCEPTIONS: &[(&str, &str, &str)] = &[
         "gateway-scf/triggers/mod.rs",
         PARENT,
     ),
-    ("runner/*", "runner/mod.rs", PARENT),
     ("sqlite/*", "sqlite/mod.rs", PARENT),
     ("tls/authority.rs", "tls/mod.rs", PARENT),
     ("traffic/*", "traffic/mod.rs", PARENT),
