@@ -91,6 +91,15 @@ impl MasterKeys {
         })
     }
 
+    /// Returns the ciphers for one purpose under all keys.
+    pub fn seals(&self, purpose: &str) -> seal::Seals {
+        let key = |master: &MasterKey| seal::Key {
+            id: master.id().to_owned(),
+            bytes: master.derive(purpose),
+        };
+        seal::Seals::new(key(&self.first), self.older.iter().map(key))
+    }
+
     /// Iterates over all keys, newest first.
     pub fn all(&self) -> impl Iterator<Item = &MasterKey> {
         std::iter::once(&self.first).chain(&self.older)

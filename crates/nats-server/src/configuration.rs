@@ -142,7 +142,7 @@ impl Configuration {
         line(
             file,
             format_args!(
-                "      publish: {{ allow: [\"{prefix}.>\", \"$JS.API.>\", \"$JS.ACK.>\", \"$O.>\", \"{SETTINGS_REQUEST}\"], \
+                "      publish: {{ allow: [\"{prefix}.>\", \"$JS.API.>\", \"$JS.ACK.>\", \"$JS.FC.>\", \"$O.>\", \"{SETTINGS_REQUEST}\"], \
                  deny: [\"$JS.API.STREAM.DELETE.>\", \"$JS.API.STREAM.MSG.DELETE.>\"] }}"
             ),
         );

@@ -11,6 +11,7 @@ use futures_util::stream::FuturesUnordered;
 use tokio::sync::{Notify, mpsc};
 use tracing::{debug, warn};
 
+use crate::control::Control;
 use crate::log::{AppendError, Log, Position, Usage};
 use crate::machine::{Clock, Machine};
 use crate::record::{self, Header, Record, WriterId};
@@ -43,6 +44,8 @@ pub(crate) struct Appender<M: Machine, L, C> {
 
 /// A submission as it goes into a record.
 struct Encoded<M: Machine> {
+    /// A control, which has a record of its own; there is no command then.
+    control: Option<Control>,
     commands: Vec<Vec<u8>>,
     size: usize,
     waiter: Waiter<M>,
@@ -140,6 +143,7 @@ impl<M: Machine, L: Log, C: Clock> Appender<M, L, C> {
             answer,
             slot,
         } = submission;
+        let control = commands.control().cloned();
         let encoded = commands.as_slice().iter().map(|command| {
             let mut bytes = Vec::new();
             M::encode(command, &mut bytes);
@@ -165,6 +169,7 @@ impl<M: Machine, L: Log, C: Clock> Appender<M, L, C> {
             slot,
         };
         self.queue.push_back(Encoded {
+            control,
             commands,
             size,
             waiter,
@@ -173,14 +178,25 @@ impl<M: Machine, L: Log, C: Clock> Appender<M, L, C> {
 
     /// Returns the next record to append: at once if no append is under way, and beside others only a full one.
     fn next_record(&mut self, under_way: usize) -> Option<(u64, Bytes)> {
-        let full = self.queued_bytes >= record::capacity() || self.queue.len() >= self.limits.batch;
+        let control = self.queue.front()?.control.is_some();
+        let full = control
+            || self.queued_bytes >= record::capacity()
+            || self.queue.len() >= self.limits.batch;
         let base = self.unanswered.first().copied().unwrap_or(self.next);
         let allowed = under_way < self.limits.appends && self.next < base + WINDOW;
-        if self.queue.is_empty() || !allowed || (under_way > 0 && !full) {
+        if !allowed || (under_way > 0 && !full) {
             return None;
+        }
+        if control {
+            let encoded = self.queue.pop_front()?;
+            let control = encoded.control?;
+            return Some(self.number(base, vec![encoded.waiter], |header| {
+                Record::encode_control(header, &control)
+            }));
         }
         let (mut commands, mut waiters, mut size) = (Vec::new(), Vec::new(), 0);
         while let Some(encoded) = self.queue.front()
+            && encoded.control.is_none()
             && size + encoded.size <= record::capacity()
             && commands.len() < self.limits.batch
             && let Some(encoded) = self.queue.pop_front()
@@ -190,17 +206,27 @@ impl<M: Machine, L: Log, C: Clock> Appender<M, L, C> {
             waiters.push(encoded.waiter);
         }
         self.queued_bytes -= size;
+        Some(self.number(base, waiters, |header| Record::encode(header, &commands)))
+    }
+
+    /// Gives a record the next number.
+    fn number(
+        &mut self,
+        base: u64,
+        waiters: Vec<Waiter<M>>,
+        encode: impl FnOnce(&Header) -> Bytes,
+    ) -> (u64, Bytes) {
+        let number = self.next;
         let header = Header {
             writer: self.writer,
-            number: self.next,
+            number,
             base,
             time: self.clock.now(),
         };
-        let number = self.next;
         self.next += 1;
         self.unanswered.insert(number);
         self.submitted.insert(number, waiters);
-        Some((number, Record::encode(&header, &commands)))
+        (number, encode(&header))
     }
 
     fn answered(&mut self, number: u64, refused: Option<SubmitError>) {

@@ -2,14 +2,15 @@
 
 use std::cell::Cell;
 use std::collections::HashMap;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use rusqlite::{Connection, ErrorCode, OptionalExtension, Transaction, params};
 use thiserror::Error;
 
-use crate::log::{Entry, LogIdentity, Position};
+use crate::log::{LogIdentity, Position};
 use crate::machine::{Apply, Machine};
-use crate::record::{Header, Record, RecordError, WriterId};
+use crate::record::{Contents, Header, Record, RecordError, WriterId};
 use crate::time::Time;
 use crate::window::Window;
 
@@ -52,13 +53,6 @@ struct State {
     log: Option<LogIdentity>,
     /// The last number that the machine has drawn.
     numbers: u64,
-}
-
-/// A record of a log that was applied.
-pub(crate) struct Applied<O> {
-    pub(crate) header: Header,
-    /// The commands' outputs; none for a duplicate.
-    pub(crate) outputs: Option<Vec<O>>,
 }
 
 /// Why a record is not applied.
@@ -127,6 +121,12 @@ impl<M: Machine> Database<M> {
         &self.machine
     }
 
+    /// Returns the file that the database is in, if it is in one.
+    pub fn path(&self) -> Option<PathBuf> {
+        let path = self.connection.path().filter(|path| !path.is_empty());
+        path.map(PathBuf::from)
+    }
+
     /// Returns the connection, to read.
     pub fn connection(&self) -> &Connection {
         &self.connection
@@ -152,13 +152,19 @@ impl<M: Machine> Database<M> {
         self.apply(next, commands, |_| Ok(()))
     }
 
-    /// Applies a log's next record, unless it is a duplicate.
-    pub(crate) fn apply_entry(
+    /// Applies a log's next record. Returns the commands' outputs, or `None` if it is a duplicate.
+    pub(crate) fn apply_record(
         &mut self,
         log: &LogIdentity,
-        entry: Entry,
-    ) -> Result<Applied<M::Output>, DatabaseError> {
-        let Record { header, commands } = Record::decode(entry.record)?;
+        position: Position,
+        stored: Time,
+        record: &Record,
+    ) -> Result<Option<Vec<M::Output>>, DatabaseError> {
+        let header = record.header;
+        let commands = match &record.contents {
+            Contents::Commands(commands) => commands.as_slice(),
+            Contents::Control(_) => &[],
+        };
         let commands = commands.iter().map(|bytes| M::decode(bytes));
         let commands: Vec<_> = commands.collect::<Result<_, _>>().map_err(|reason| {
             let Header { writer, number, .. } = header;
@@ -171,8 +177,8 @@ impl<M: Machine> Database<M> {
         // The log has it all: a commit that a power loss undoes is applied again.
         self.sync_commits(false)?;
         let next = State {
-            position: entry.position,
-            time: self.state.time.max(header.time.min(entry.stored)),
+            position,
+            time: self.state.time.max(header.time.min(stored)),
             log: Some(log.clone()),
             numbers: self.state.numbers,
         };
@@ -187,8 +193,7 @@ impl<M: Machine> Database<M> {
         })?;
         self.windows
             .extend(window.map(|window| (header.writer, window)));
-        let outputs = first.then_some(outputs);
-        Ok(Applied { header, outputs })
+        Ok(first.then_some(outputs))
     }
 
     fn apply<'c>(

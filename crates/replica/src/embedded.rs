@@ -6,7 +6,10 @@ use std::time::{Duration, Instant};
 use tokio::sync::watch;
 use tracing::{error, info};
 
+use crate::checkpoint::{Checkpoint, Checkpoints, Job};
+use crate::control::Control;
 use crate::database::{Database, explain};
+use crate::log::Position;
 use crate::machine::{Clock, Durability, Machine};
 use crate::status::Status;
 use crate::submission::{Answer, Limits, Submission, SubmitError};
@@ -23,6 +26,7 @@ pub(crate) struct Embedded<M: Machine, C> {
     limits: Limits,
     inbox: Receiver<Submission<M>>,
     status: watch::Sender<Status>,
+    checkpoints: Checkpoints,
     /// Whether every commit is on stable storage, and not only in the page cache.
     synced: bool,
     /// The time of the last commit.
@@ -39,6 +43,7 @@ impl<M: Machine, C: Clock> Embedded<M, C> {
         limits: Limits,
         inbox: Receiver<Submission<M>>,
         status: watch::Sender<Status>,
+        checkpoints: Checkpoints,
     ) -> Self {
         Self {
             database,
@@ -46,6 +51,7 @@ impl<M: Machine, C: Clock> Embedded<M, C> {
             limits,
             inbox,
             status,
+            checkpoints,
             synced: true,
             committed: None,
             failures: 0,
@@ -117,6 +123,7 @@ impl<M: Machine, C: Clock> Embedded<M, C> {
         let commands = submissions
             .iter()
             .flat_map(|submission| submission.commands.as_slice());
+        let through = self.database.position();
         let applied = self.database.apply_own(self.clock.now(), commands, sync);
         self.committed = Some(Instant::now());
         let position = self.database.position();
@@ -125,6 +132,10 @@ impl<M: Machine, C: Clock> Embedded<M, C> {
                 self.synced = sync;
                 self.log_success();
                 self.report(Status::Following { applied: position });
+                let controls = submissions
+                    .iter()
+                    .filter_map(|submission| submission.commands.control());
+                controls.for_each(|control| self.take_checkpoint(control, through));
                 let mut outputs = outputs.into_iter();
                 for (commands, answer) in release(submissions) {
                     answer.succeed(commands, &mut outputs);
@@ -141,6 +152,28 @@ impl<M: Machine, C: Clock> Embedded<M, C> {
                 for (_, answer) in release(submissions) {
                     answer.fail(&error);
                 }
+            }
+        }
+    }
+
+    /// Begins what was asked for at a checkpoint, in a thread of its own.
+    fn take_checkpoint(&self, control: &Control, through: Position) {
+        let Control::Checkpoint { id } = control else {
+            return;
+        };
+        let checkpoint = Checkpoint {
+            position: self.database.position(),
+            through,
+            digest: String::new(),
+            log: None,
+        };
+        let request = self.checkpoints.requests.remove(id);
+        let path = self.database.path();
+        if let Some(job) = Job::begin(path.as_deref(), checkpoint, request) {
+            let thread = std::thread::Builder::new().name("checkpoint".to_owned());
+            // Whoever asked is told by the job, or by its end.
+            if let Err(error) = thread.spawn(move || job.run()) {
+                error!(%error, "failed to start a thread for a checkpoint");
             }
         }
     }

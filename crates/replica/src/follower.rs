@@ -1,18 +1,21 @@
 //! Applies a log's records to the database as they come, and answers those of this process.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use futures_util::StreamExt;
 use futures_util::stream::BoxStream;
-use tokio::sync::watch;
-use tracing::{error, warn};
+use tokio::sync::{mpsc, watch};
+use tracing::{debug, error, warn};
 
 use crate::appender::SubmittedRecords;
-use crate::database::{Applied, Database, DatabaseError};
-use crate::log::{Entry, Log, LogError, LogIdentity, Position};
+use crate::checkpoint::{Checkpoint, Checkpoints, Checks, Job, Verdict};
+use crate::control::Control;
+use crate::database::{Database, DatabaseError};
+use crate::log::{AppendError, Entry, Log, LogError, LogIdentity, Position};
 use crate::machine::Machine;
-use crate::record::{Header, Record, WriterId};
+use crate::record::{Contents, Header, Record, WriterId};
 use crate::status::Status;
 use crate::submission::SubmitError;
 use crate::time::Time;
@@ -21,6 +24,10 @@ use crate::time::Time;
 const PAUSE: Duration = Duration::from_millis(500);
 /// How long a stream of records may yield nothing while the log is known to have more.
 const STALLED: Duration = Duration::from_secs(1);
+/// Digests of other replicas that make this one's needless.
+const CHECKS: usize = 3;
+/// How long a third replica has to decide between two that differ.
+const UNDECIDED: Duration = Duration::from_secs(30);
 
 pub(crate) struct Follower<M: Machine, L> {
     database: Database<M>,
@@ -28,6 +35,20 @@ pub(crate) struct Follower<M: Machine, L> {
     writer: WriterId,
     submitted: Arc<SubmittedRecords<M>>,
     status: watch::Sender<Status>,
+    checkpoints: Checkpoints,
+    checks: Checks,
+    /// Whether a digest is being taken.
+    taking: bool,
+    notices: mpsc::UnboundedReceiver<Notice>,
+    notify: mpsc::UnboundedSender<Notice>,
+}
+
+/// What other tasks tell the follower.
+enum Notice {
+    /// The digest of a checkpoint was taken.
+    Taken(Result<Checkpoint, String>),
+    /// A difference between replicas should be decided by now.
+    Decide(Position),
 }
 
 type Entries = BoxStream<'static, Result<Entry, LogError>>;
@@ -47,13 +68,20 @@ impl<M: Machine, L: Log> Follower<M, L> {
         writer: WriterId,
         submitted: Arc<SubmittedRecords<M>>,
         status: watch::Sender<Status>,
+        checkpoints: Checkpoints,
     ) -> Self {
+        let (notify, notices) = mpsc::unbounded_channel();
         Self {
             database,
             log,
             writer,
             submitted,
             status,
+            checkpoints,
+            checks: Checks::default(),
+            taking: false,
+            notices,
+            notify,
         }
     }
 
@@ -98,7 +126,7 @@ impl<M: Machine, L: Log> Follower<M, L> {
         self.check_trimmed().await?;
         let mut entries = self.log.follow(self.database.position()).await?;
         while let Some(entry) = self.next(&mut entries).await? {
-            self.apply(&identity, entry)?;
+            self.apply(&identity, entry).await?;
             // So that others of this thread run while a long log is applied.
             tokio::task::coop::consume_budget().await;
         }
@@ -109,7 +137,15 @@ impl<M: Machine, L: Log> Follower<M, L> {
     /// client notices that late.
     async fn next(&mut self, entries: &mut Entries) -> Result<Option<Entry>, Interrupted> {
         loop {
-            match tokio::time::timeout(STALLED, entries.next()).await {
+            let next = tokio::select! {
+                biased;
+                Some(notice) = self.notices.recv() => {
+                    self.notice(notice)?;
+                    continue;
+                }
+                next = tokio::time::timeout(STALLED, entries.next()) => next,
+            };
+            match next {
                 Ok(entry) => return Ok(entry.transpose()?),
                 Err(_) if self.submitted.known() > self.database.position() => {
                     return Err(Interrupted::Wait(
@@ -168,8 +204,28 @@ impl<M: Machine, L: Log> Follower<M, L> {
         appended.map_err(|error| Interrupted::Wait(error.to_string()))
     }
 
-    fn apply(&mut self, identity: &LogIdentity, entry: Entry) -> Result<(), Interrupted> {
-        let Applied { header, outputs } = self.database.apply_entry(identity, entry)?;
+    async fn apply(&mut self, identity: &LogIdentity, entry: Entry) -> Result<(), Interrupted> {
+        let Entry {
+            position,
+            stored,
+            record: bytes,
+        } = entry;
+        let size = bytes.len() as u64;
+        let record = Record::decode(bytes).map_err(DatabaseError::from)?;
+        let Record { header, contents } = &record;
+        if let Contents::Control(Control::Checkpoint { .. }) = contents {
+            // What is left of a trimmed log begins with one.
+            self.check_trimmed().await?;
+        }
+        let through = self.database.position();
+        let outputs = self
+            .database
+            .apply_record(identity, position, stored, &record)?;
+        let since = &self.checkpoints.since_snapshot;
+        since.fetch_add(size, Ordering::Relaxed);
+        if let (Contents::Control(control), true) = (contents, outputs.is_some()) {
+            self.control(identity, control, through)?;
+        }
         if header.writer == self.writer {
             match outputs {
                 Some(outputs) => self.submitted.applied(header.number, outputs),
@@ -185,6 +241,144 @@ impl<M: Machine, L: Log> Follower<M, L> {
         let applied = self.database.position();
         self.status.send_replace(Status::Following { applied });
         Ok(())
+    }
+
+    fn control(
+        &mut self,
+        identity: &LogIdentity,
+        control: &Control,
+        through: Position,
+    ) -> Result<(), Interrupted> {
+        match control {
+            Control::Checkpoint { id } => {
+                let checkpoint = Checkpoint {
+                    position: self.database.position(),
+                    through,
+                    digest: String::new(),
+                    log: Some(identity.clone()),
+                };
+                self.take_checkpoint(id, checkpoint);
+            }
+            Control::Check { by, .. } if *by == format!("{:?}", self.writer) => {}
+            Control::Check { at, digest, by } => {
+                let at = Position(*at);
+                let verdict = self.checks.other(at, by.clone(), digest.clone());
+                self.judge(at, verdict)?;
+            }
+            Control::Snapshot { .. } => {
+                self.checkpoints.since_snapshot.store(0, Ordering::Relaxed);
+            }
+            Control::Backup { .. } => {}
+        }
+        Ok(())
+    }
+
+    /// Takes the digest of the database as it is now, beside what follows. While one is taken, only those that were asked for here are.
+    fn take_checkpoint(&mut self, id: &str, checkpoint: Checkpoint) {
+        let request = self.checkpoints.requests.remove(id);
+        if self.taking && request.is_none() {
+            return;
+        }
+        let path = self.database.path();
+        if let Some(job) = Job::begin(path.as_deref(), checkpoint, request) {
+            self.taking = true;
+            let notify = self.notify.clone();
+            tokio::task::spawn_blocking(move || {
+                // The follower may have ended.
+                let _ = notify.send(Notice::Taken(job.run()));
+            });
+        }
+    }
+
+    fn notice(&mut self, notice: Notice) -> Result<(), Interrupted> {
+        match notice {
+            Notice::Taken(Ok(checkpoint)) => {
+                self.taking = false;
+                let (at, digest) = (checkpoint.position, checkpoint.digest);
+                if self.checks.others(at) < CHECKS {
+                    let check = Control::Check {
+                        at: at.0,
+                        digest: digest.clone(),
+                        by: format!("{:?}", self.writer),
+                    };
+                    tokio::spawn(append_control(self.log.clone(), check));
+                }
+                let verdict = self.checks.own(at, digest);
+                self.judge(at, verdict)
+            }
+            Notice::Taken(Err(reason)) => {
+                self.taking = false;
+                warn!(reason, "failed to take the digest of a database");
+                Ok(())
+            }
+            Notice::Decide(at) => match self.checks.verdict(at) {
+                Verdict::Tie | Verdict::Minority => Err(differs(at)),
+                _ => Ok(()),
+            },
+        }
+    }
+
+    fn confirm(&self, at: Position) {
+        self.checkpoints.confirmed.send_if_modified(|confirmed| {
+            let before = *confirmed;
+            *confirmed = before.max(at);
+            before < at
+        });
+    }
+
+    fn judge(&mut self, at: Position, verdict: Verdict) -> Result<(), Interrupted> {
+        match verdict {
+            Verdict::Unknown => {}
+            Verdict::Confirmed => self.confirm(at),
+            Verdict::Majority => {
+                error!(
+                    position = at.0,
+                    "another replica's database differs from this one and a third; it stops"
+                );
+                self.confirm(at);
+            }
+            Verdict::Tie => {
+                error!(
+                    position = at.0,
+                    "another replica's database differs from this one; a third decides within {UNDECIDED:?}, or both stop"
+                );
+                let notify = self.notify.clone();
+                tokio::spawn(async move {
+                    tokio::time::sleep(UNDECIDED).await;
+                    let _ = notify.send(Notice::Decide(at));
+                });
+            }
+            Verdict::Minority => return Err(differs(at)),
+        }
+        Ok(())
+    }
+}
+
+fn differs(at: Position) -> Interrupted {
+    Interrupted::Stop(format!(
+        "the database differs from other replicas' at record {}: this is a fault of virga or of this node's disk, please report it. Move the          database away, and start from a snapshot",
+        at.0
+    ))
+}
+
+/// Appends a control whose repetition is harmless, until the log answers.
+async fn append_control<L: Log>(log: Arc<L>, control: Control) {
+    let Ok(writer) = WriterId::random() else {
+        return;
+    };
+    let header = Header {
+        writer,
+        number: 1,
+        base: 1,
+        time: Time::default(),
+    };
+    let record = Record::encode_control(&header, &control);
+    while let Err(error) = log.append(record.clone()).await {
+        debug!(%error, "failed to append a control; repeating it");
+        if !matches!(error, AppendError::Unknown(_)) {
+            return;
+        }
+        tokio::time::sleep(PAUSE).await;
     }
 }
 

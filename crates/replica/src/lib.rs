@@ -18,6 +18,10 @@
 #![forbid(unsafe_code)]
 
 mod appender;
+mod blobs;
+mod checkpoint;
+mod contents;
+mod control;
 mod database;
 mod embedded;
 mod follower;
@@ -26,17 +30,25 @@ mod machine;
 pub mod nats;
 mod record;
 mod replica;
+mod sealed;
 pub mod snapshot;
 mod status;
 mod submission;
 mod time;
+mod vault;
 pub mod window;
 
+pub use blobs::{BlobError, Blobs, ObjectBlobs};
+pub use checkpoint::{Checkpoint, CheckpointError};
+pub use contents::digest;
+pub use control::Control;
 pub use database::{Database, DatabaseError, begin_at, explain};
 pub use log::{AppendError, Entry, Log, LogError, LogIdentity, Position, Usage};
 pub use machine::{Apply, Clock, Durability, Machine};
-pub use record::{Header, MAX_RECORD, Record, RecordError, WriterId};
+pub use record::{Contents, Header, MAX_RECORD, Record, RecordError, WriterId};
 pub use replica::{Parts, Replica};
+pub use sealed::SealedLog;
 pub use status::Status;
 pub use submission::{Limits, SubmitError, Submitted};
 pub use time::Time;
+pub use vault::{Part, StoredFile, Vault, VaultError};

@@ -1,5 +1,7 @@
 //! What a log is.
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::stream::BoxStream;
@@ -77,6 +79,40 @@ pub trait Log: Send + Sync + 'static {
     /// # Errors
     /// Fails if the log cannot be reached.
     async fn identity(&self) -> Result<LogIdentity, LogError>;
+}
+
+#[async_trait]
+impl<L: Log + ?Sized> Log for Arc<L> {
+    async fn append(&self, record: Bytes) -> Result<Position, AppendError> {
+        (**self).append(record).await
+    }
+
+    async fn follow(
+        &self,
+        after: Position,
+    ) -> Result<BoxStream<'static, Result<Entry, LogError>>, LogError> {
+        (**self).follow(after).await
+    }
+
+    async fn trim(&self, through: Position) -> Result<(), LogError> {
+        (**self).trim(through).await
+    }
+
+    async fn trimmed(&self) -> Result<Position, LogError> {
+        (**self).trimmed().await
+    }
+
+    async fn usage(&self) -> Result<Usage, LogError> {
+        (**self).usage().await
+    }
+
+    async fn latest(&self) -> Result<Position, LogError> {
+        (**self).latest().await
+    }
+
+    async fn identity(&self) -> Result<LogIdentity, LogError> {
+        (**self).identity().await
+    }
 }
 
 /// How full a log is. Logs that share their storage share these figures.

@@ -1,18 +1,24 @@
-//! The bytes of a record: a header, and the commands of a batch.
+//! The bytes of a record: a header, and the commands of a batch or a [`Control`].
 
 use std::fmt;
 
 use bytes::{Buf, BufMut, Bytes};
+use seal::{SealError, Seals};
 use thiserror::Error;
 
+use crate::control::Control;
 use crate::time::Time;
 
 /// Maximum size of a record (bytes). NATS takes messages of 1 MB unless it is configured otherwise.
 pub const MAX_RECORD: usize = 512 * 1024;
 
-/// The version of this format.
-const FORMAT: u8 = 1;
-/// Bytes of a header.
+/// The format of a record of commands.
+const COMMANDS: u8 = 1;
+/// The format of a record with a control.
+const CONTROL: u8 = 2;
+/// Is added to the format of a record whose contents are encrypted.
+const SEALED: u8 = 0x80;
+/// Bytes of a header, with the format before it.
 const HEADER: usize = 1 + 16 + 8 + 8 + 8;
 
 /// A process that appends records: random, made anew at each start.
@@ -51,13 +57,13 @@ pub struct Header {
 }
 
 impl Header {
-    /// Reads the header of a record, and leaves the commands.
+    /// Reads the header of a record, encrypted or not, and leaves the contents.
     ///
     /// # Errors
     /// Fails if the bytes are no record, or one of a later format.
     pub fn decode(bytes: &mut Bytes) -> Result<Self, RecordError> {
         let format = *bytes.first().ok_or(RecordError::Truncated)?;
-        if format != FORMAT {
+        if !matches!(format & !SEALED, COMMANDS | CONTROL) {
             return Err(RecordError::Format(format));
         }
         if bytes.len() < HEADER {
@@ -73,6 +79,14 @@ impl Header {
             time: Time(bytes.get_u64_le()),
         })
     }
+
+    fn encode(&self, format: u8, bytes: &mut Vec<u8>) {
+        bytes.put_u8(format);
+        bytes.put_slice(&self.writer.0);
+        bytes.put_u64_le(self.number);
+        bytes.put_u64_le(self.base);
+        bytes.put_u64_le(self.time.0);
+    }
 }
 
 /// A record as it was read.
@@ -80,8 +94,17 @@ impl Header {
 pub struct Record {
     /// The header.
     pub header: Header,
-    /// The stored forms of the commands.
-    pub commands: Vec<Bytes>,
+    /// What it has.
+    pub contents: Contents,
+}
+
+/// The contents of a record.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Contents {
+    /// The stored forms of commands.
+    Commands(Vec<Bytes>),
+    /// What replicas tell each other beside commands.
+    Control(Control),
 }
 
 impl Record {
@@ -93,11 +116,7 @@ impl Record {
                 .map(|command| framed(command.len()))
                 .sum::<usize>();
         let mut bytes = Vec::with_capacity(size);
-        bytes.put_u8(FORMAT);
-        bytes.put_slice(&header.writer.0);
-        bytes.put_u64_le(header.number);
-        bytes.put_u64_le(header.base);
-        bytes.put_u64_le(header.time.0);
+        header.encode(COMMANDS, &mut bytes);
         for command in commands {
             bytes.put_u32_le(command.len() as u32);
             bytes.put_slice(command);
@@ -105,12 +124,30 @@ impl Record {
         bytes.into()
     }
 
+    /// Returns the bytes of a record with a control.
+    pub fn encode_control(header: &Header, control: &Control) -> Bytes {
+        let mut bytes = Vec::new();
+        header.encode(CONTROL, &mut bytes);
+        bytes.extend(control.encode());
+        bytes.into()
+    }
+
     /// Reads a record.
     ///
     /// # Errors
-    /// Fails if the bytes are no record, or one of a later format.
+    /// Fails if the bytes are no record, one of a later format, or one that is encrypted.
     pub fn decode(mut bytes: Bytes) -> Result<Self, RecordError> {
+        let format = bytes.first().copied().unwrap_or_default();
         let header = Header::decode(&mut bytes)?;
+        let contents = match format {
+            COMMANDS => Contents::Commands(Self::commands(bytes)?),
+            CONTROL => Contents::Control(Control::decode(&bytes).map_err(RecordError::Control)?),
+            _ => return Err(RecordError::Sealed),
+        };
+        Ok(Self { header, contents })
+    }
+
+    fn commands(mut bytes: Bytes) -> Result<Vec<Bytes>, RecordError> {
         let mut commands = Vec::new();
         while bytes.has_remaining() {
             let length = bytes.try_get_u32_le().map_err(|_| RecordError::Truncated)? as usize;
@@ -119,8 +156,35 @@ impl Record {
             }
             commands.push(bytes.split_to(length));
         }
-        Ok(Self { header, commands })
+        Ok(commands)
     }
+}
+
+/// Encrypts the contents of a record. The header stays as it is, and is the cipher's associated data with `context`.
+pub(crate) fn seal(seals: &Seals, context: &str, record: &[u8]) -> Result<Bytes, SealError> {
+    let (header, contents) = record.split_at_checked(HEADER).ok_or(SealError::Damaged)?;
+    let mut sealed = header.to_vec();
+    sealed[0] |= SEALED;
+    let contents = seals.wrap(&associated(context, &sealed), contents)?;
+    sealed.extend(contents);
+    Ok(sealed.into())
+}
+
+/// Decrypts what [`seal`] returned for the same context.
+pub(crate) fn unseal(seals: &Seals, context: &str, record: &[u8]) -> Result<Bytes, SealError> {
+    let (header, contents) = record.split_at_checked(HEADER).ok_or(SealError::Damaged)?;
+    if header[0] & SEALED == 0 {
+        return Err(SealError::Plain);
+    }
+    let contents = seals.unwrap(&associated(context, header), contents)?;
+    let mut plain = header.to_vec();
+    plain[0] &= !SEALED;
+    plain.extend(contents);
+    Ok(plain.into())
+}
+
+fn associated(context: &str, header: &[u8]) -> Vec<u8> {
+    [context.as_bytes(), &[0], header].concat()
 }
 
 /// Returns the bytes that a command takes in a record.
@@ -141,9 +205,17 @@ pub enum RecordError {
     Truncated,
     /// The record was written by a later version.
     #[error(
-        "a record has format {0}, which this version does not read (it reads {FORMAT}); update this node"
+        "a record has format {0}, which this version does not read (it reads {COMMANDS} and {CONTROL}); update this node"
     )]
     Format(u8),
+    /// The record is encrypted.
+    #[error(
+        "a record is encrypted, and this node has no master key; give it the key of the other nodes"
+    )]
+    Sealed,
+    /// The control cannot be read.
+    #[error("a control record cannot be read ({0}); update this node")]
+    Control(String),
     /// The machine cannot read a command.
     #[error("a command of record {number} of writer {writer:?} cannot be read: {reason}")]
     Command {
@@ -183,7 +255,8 @@ mod tests {
         );
         let record = Record::decode(bytes).unwrap();
         assert_eq!(record.header, header());
-        assert_eq!(record.commands, commands);
+        let commands = commands.map(Bytes::from);
+        assert_eq!(record.contents, Contents::Commands(commands.to_vec()));
     }
 
     #[test]

@@ -1,15 +1,18 @@
 //! The handle by which commands are submitted.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::appender::Appender;
+use crate::checkpoint::{Checkpoint, CheckpointError, Checkpoints, Request};
+use crate::control::Control;
 use crate::database::Database;
 use crate::embedded::Embedded;
 use crate::follower::Follower;
-use crate::log::Log;
+use crate::log::{Log, Position};
 use crate::machine::{Clock, Machine};
 use crate::record::WriterId;
 use crate::status::Status;
@@ -24,6 +27,7 @@ pub struct Replica<M: Machine> {
     status: watch::Receiver<Status>,
     /// Whether the log is nearly full.
     low: Arc<AtomicBool>,
+    checkpoints: Checkpoints,
 }
 
 #[derive(Debug)]
@@ -62,13 +66,15 @@ impl<M: Machine> Replica<M> {
         let (report, status) = watch::channel(Status::Following {
             applied: database.position(),
         });
-        let embedded = Embedded::new(database, clock, limits, inbox, report);
+        let checkpoints = Checkpoints::default();
+        let shared = checkpoints.clone();
+        let embedded = Embedded::new(database, clock, limits, inbox, report, shared);
         let thread = std::thread::Builder::new()
             .name(name.to_owned())
             .spawn(move || embedded.run())?;
         let low = Arc::default();
         Ok((
-            Self::new(Inbox::Embedded(sender), limits, status, low),
+            Self::new(Inbox::Embedded(sender), limits, status, low, checkpoints),
             thread,
         ))
     }
@@ -95,9 +101,18 @@ impl<M: Machine> Replica<M> {
             applied: database.position(),
         });
         let appender = Appender::new(log.clone(), writer, clock, limits, inbox);
-        let follower = Follower::new(database, log, writer, appender.submitted(), report);
+        let checkpoints = Checkpoints::default();
+        let follower = Follower::new(
+            database,
+            log,
+            writer,
+            appender.submitted(),
+            report,
+            checkpoints.clone(),
+        );
+        let low = appender.low();
         Ok(Parts {
-            replica: Self::new(Inbox::OnLog(sender), limits, status, appender.low()),
+            replica: Self::new(Inbox::OnLog(sender), limits, status, low, checkpoints),
             appender: appender.run(),
             follower: follower.run(),
         })
@@ -108,6 +123,7 @@ impl<M: Machine> Replica<M> {
         limits: Limits,
         status: watch::Receiver<Status>,
         low: Arc<AtomicBool>,
+        checkpoints: Checkpoints,
     ) -> Self {
         Self {
             inbox,
@@ -115,6 +131,7 @@ impl<M: Machine> Replica<M> {
             limits,
             status,
             low,
+            checkpoints,
         }
     }
 
@@ -171,6 +188,50 @@ impl<M: Machine> Replica<M> {
         self.low.load(Ordering::Relaxed)
     }
 
+    /// Has every replica look at its database at one position of the log, and copies this one's to a file, which must not be there.
+    ///
+    /// # Errors
+    /// Fails if the position cannot be reached, or if the copy cannot be written.
+    pub async fn checkpoint(&self, copy: &Path) -> Result<Checkpoint, CheckpointError> {
+        let id = WriterId::random().map_err(|error| CheckpointError::Failed(error.to_string()))?;
+        let id = format!("{id:?}");
+        let (answer, taken) = oneshot::channel();
+        let request = Request {
+            copy: copy.to_owned(),
+            answer,
+        };
+        let requests = &self.checkpoints.requests;
+        requests.insert(id.clone(), request);
+        let submitted = self.submit_control(Control::Checkpoint { id: id.clone() });
+        if let Err(error) = submitted.await {
+            requests.remove(&id);
+            return Err(error.into());
+        }
+        match taken.await {
+            Ok(taken) => taken.map_err(CheckpointError::Failed),
+            Err(_) => Err(CheckpointError::Failed("it was given up".to_owned())),
+        }
+    }
+
+    /// Waits until another replica has said that it had the same contents at a checkpoint, or at a later one.
+    pub async fn confirmed(&self, at: Position) {
+        let mut confirmed = self.checkpoints.confirmed.subscribe();
+        // The handle has a sender, so the channel is open.
+        let _ = confirmed.wait_for(|confirmed| *confirmed >= at).await;
+    }
+
+    /// Returns the bytes of the records that were applied here since the last snapshot.
+    pub fn bytes_since_snapshot(&self) -> u64 {
+        self.checkpoints.since_snapshot.load(Ordering::Relaxed)
+    }
+
+    /// Submits a control.
+    pub(crate) fn submit_control(&self, control: Control) -> Submitted<Vec<M::Output>> {
+        let (answer, outputs) = oneshot::channel();
+        self.enqueue(Batch::Control(control), None, Answer::Together(answer));
+        Submitted(outputs)
+    }
+
     fn enqueue(
         &self,
         commands: Batch<M::Command>,
@@ -217,6 +278,7 @@ impl<M: Machine> Clone for Replica<M> {
             limits: self.limits,
             status: self.status.clone(),
             low: self.low.clone(),
+            checkpoints: self.checkpoints.clone(),
         }
     }
 }

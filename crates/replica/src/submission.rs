@@ -8,6 +8,7 @@ use std::task::{Context, Poll, ready};
 use thiserror::Error;
 use tokio::sync::oneshot;
 
+use crate::control::Control;
 use crate::machine::Machine;
 
 /// Bounds of a replica.
@@ -44,13 +45,23 @@ pub(crate) struct Submission<M: Machine> {
 pub(crate) enum Batch<C> {
     One(C),
     Together(Vec<C>),
+    /// No command.
+    Control(Control),
 }
 
 impl<C> Batch<C> {
+    pub(crate) fn control(&self) -> Option<&Control> {
+        match self {
+            Self::Control(control) => Some(control),
+            _ => None,
+        }
+    }
+
     pub(crate) fn as_slice(&self) -> &[C] {
         match self {
             Self::One(command) => std::slice::from_ref(command),
             Self::Together(commands) => commands,
+            Self::Control(_) => &[],
         }
     }
 }

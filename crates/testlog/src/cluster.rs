@@ -1,11 +1,12 @@
 //! Three NATS servers on ports of their own, with JetStream that syncs always.
 
 use std::io::{BufRead, BufReader};
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use nats_server::Configuration;
 use replica::nats::{Connection, Layout, NatsLog, NatsStreams, connect};
 use tempfile::TempDir;
 
@@ -16,6 +17,8 @@ const INSTALLED: &str = concat!(
 );
 /// Names another server.
 const SERVER: &str = "VIRGA_NATS_SERVER";
+/// Of the user `virga`, and between servers.
+const PASSWORD: &str = "testtesttesttest";
 const LONGEST: Duration = Duration::from_secs(60);
 
 /// A cluster. Its servers end with it.
@@ -31,28 +34,24 @@ impl Cluster {
     pub async fn start(size: usize) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let (clients, routes) = (free_ports(size), free_ports(size));
-        let peers: Vec<_> = routes
-            .iter()
-            .map(|port| format!("\"nats-route://127.0.0.1:{port}\""))
-            .collect();
         for index in 0..size {
-            let cluster = format!(
-                "cluster {{ name: test, listen: \"127.0.0.1:{}\", routes: [{}] }}",
-                routes[index],
-                peers.join(", ")
-            );
-            let configuration = format!(
-                "server_name: s{index}\nlisten: \"127.0.0.1:{}\"\nmax_payload: 1MB\n\
-                 jetstream {{ store_dir: \"{}\", sync_interval: always, max_mem: 64MB, max_file: 1GB }}\n{}\n",
-                clients[index],
-                directory.path().join(format!("s{index}")).display(),
-                if size > 1 { &cluster } else { "" },
-            );
-            std::fs::write(
-                directory.path().join(format!("s{index}.conf")),
-                configuration,
-            )
-            .unwrap();
+            let file = directory.path().join(format!("s{index}.conf"));
+            let configuration = Configuration {
+                name: format!("s{index}"),
+                listen: local(clients[index]),
+                cluster: (size > 1).then(|| nats_server::Cluster {
+                    listen: local(routes[index]),
+                    peers: routes.iter().map(|port| local(*port).to_string()).collect(),
+                    password: PASSWORD.to_owned(),
+                }),
+                zone: Some(format!("z{index}")),
+                store: directory.path().join(format!("s{index}")),
+                max_bytes: 1 << 30,
+                prefix: "virga".to_owned(),
+                password: PASSWORD.to_owned(),
+                tls: None,
+            };
+            std::fs::write(file, configuration.render().unwrap()).unwrap();
         }
         let mut cluster = Self {
             directory,
@@ -101,7 +100,7 @@ impl Cluster {
         let servers = self.clients.iter();
         Connection {
             servers: servers
-                .map(|port| format!("nats://127.0.0.1:{port}"))
+                .map(|port| format!("nats://virga:{PASSWORD}@127.0.0.1:{port}"))
                 .collect(),
             name: "test".to_owned(),
             ..Connection::default()
@@ -112,7 +111,7 @@ impl Cluster {
     pub async fn streams(&self, prefix: &str, max_bytes: u64) -> NatsStreams {
         let client = connect(&self.connection()).await.unwrap();
         let layout = Layout {
-            prefix: prefix.to_owned(),
+            prefix: format!("virga.{prefix}"),
             replicas: self.servers.len(),
             cluster_bytes: max_bytes,
             shard_bytes: max_bytes,
@@ -153,6 +152,10 @@ fn binary() -> PathBuf {
         path.display()
     );
     path
+}
+
+fn local(port: u16) -> SocketAddr {
+    SocketAddr::from(([127, 0, 0, 1], port))
 }
 
 /// Returns ports that were free a moment ago.

@@ -1,17 +1,14 @@
 //! Encryption at rest. Without the master key, the stored bytes reveal only the keys of entries and the sizes of values.
 //!
-//! Values are encrypted with XChaCha20-Poly1305. Its 192-bit random nonce does not repeat in practice. The entry's key is
-//! authenticated as associated data, so that a value cannot be moved to another key. An encrypted value is a record of
+//! The entry's key is authenticated, so that a value cannot be moved to another key. An encrypted value is a record of
 //! format 2 and names its master key. Plaintext values of older versions are readable. Opening the store re-encrypts
 //! plaintext values, and values under an older master key, with the current one (key rotation).
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use chacha20poly1305::aead::{Aead, KeyInit, Payload};
-use chacha20poly1305::{XChaCha20Poly1305, XNonce};
+use seal::SealError;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use tokio::sync::mpsc;
@@ -22,7 +19,6 @@ use crate::MasterKeys;
 
 /// Format version of an encrypted record.
 pub(crate) const VERSION: u32 = 2;
-const NONCE: usize = 24;
 
 /// An encrypting layer over another store.
 #[derive(Clone)]
@@ -45,10 +41,10 @@ impl SealedKv {
     pub async fn open(inner: Arc<dyn Kv>, keys: &MasterKeys) -> Result<Self, KvError> {
         let sealed = Self {
             inner,
-            seals: Arc::new(Seals::new(keys)),
+            seals: Arc::new(Seals(keys.seals("seal"))),
         };
         for entry in sealed.inner.list("").await? {
-            if sealed_with(&entry.value).is_some_and(|id| id == sealed.seals.first) {
+            if sealed_with(&entry.value).is_some_and(|id| id == sealed.seals.0.first()) {
                 continue;
             }
             let plain = sealed.seals.open(&entry.key, &entry.value)?;
@@ -162,41 +158,19 @@ fn sealed_with(value: &[u8]) -> Option<String> {
     envelope(value).map(|sealed| sealed.key)
 }
 
-/// The ciphers of all master keys by key id.
-struct Seals {
-    first: String,
-    ciphers: HashMap<String, XChaCha20Poly1305>,
-}
+/// The ciphers of all master keys.
+struct Seals(seal::Seals);
 
 impl Seals {
-    fn new(keys: &MasterKeys) -> Self {
-        let cipher = |key: &crate::MasterKey| {
-            let own = XChaCha20Poly1305::new(&key.derive("seal").into());
-            (key.id().to_owned(), own)
-        };
-        Self {
-            first: keys.first.id().to_owned(),
-            ciphers: keys.all().map(cipher).collect(),
-        }
-    }
-
     fn seal(&self, name: &str, plain: &[u8]) -> Result<Vec<u8>, KvError> {
         let failed = |why: &str| KvError::Unavailable(format!("failed to encrypt {name}: {why}"));
-        let mut nonce = [0; NONCE];
-        getrandom::fill(&mut nonce).map_err(|e| failed(&e.to_string()))?;
-        let cipher = &self.ciphers[&self.first];
-        let payload = Payload {
-            msg: plain,
-            aad: name.as_bytes(),
-        };
-        let sealed = cipher
-            .encrypt(&XNonce::from(nonce), payload)
-            .map_err(|_| failed("it is too long"))?;
+        let sealed = self.0.seal(name.as_bytes(), plain);
+        let sealed = sealed.map_err(|e| failed(&e.to_string()))?;
         let envelope = Envelope {
             v: VERSION,
             record: Sealed {
-                key: self.first.clone(),
-                data: STANDARD.encode([nonce.as_slice(), &sealed].concat()),
+                key: self.0.first().to_owned(),
+                data: STANDARD.encode(sealed),
             },
         };
         serde_json::to_vec(&envelope).map_err(|e| failed(&e.to_string()))
@@ -207,22 +181,15 @@ impl Seals {
         let Some(Sealed { key: id, data }) = envelope(value) else {
             return Ok(value.to_vec());
         };
-        let Some(cipher) = self.ciphers.get(&id) else {
-            return Err(KvError::Locked { id });
-        };
         let damaged = || KvError::Damaged {
             key: name.to_owned(),
         };
         let data = STANDARD.decode(data).map_err(|_| damaged())?;
-        let (nonce, sealed) = data.split_at_checked(NONCE).ok_or_else(damaged)?;
-        let nonce: [u8; NONCE] = nonce.try_into().map_err(|_| damaged())?;
-        let payload = Payload {
-            msg: sealed,
-            aad: name.as_bytes(),
-        };
-        cipher
-            .decrypt(&XNonce::from(nonce), payload)
-            .map_err(|_| damaged())
+        let opened = self.0.open(&id, name.as_bytes(), &data);
+        opened.map_err(|e| match e {
+            SealError::NoKey { id } => KvError::Locked { id },
+            _ => damaged(),
+        })
     }
 
     fn open_entry(&self, mut entry: KvEntry) -> Result<KvEntry, KvError> {

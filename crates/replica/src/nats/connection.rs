@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use async_nats::{Client, ConnectErrorKind, ConnectOptions};
+use percent_encoding::percent_decode_str;
 use thiserror::Error;
 
 /// How long an answer of a server is waited for. It is longer than an election mostly takes.
@@ -104,7 +105,11 @@ fn relied_on(options: ConnectOptions) -> ConnectOptions {
 
 fn credentials(connection: &Connection) -> Result<ConnectOptions, ConnectError> {
     let Some(path) = &connection.credentials else {
-        return Ok(ConnectOptions::new());
+        // The client itself does not use what is in a URL.
+        return Ok(match connection.servers.iter().find_map(|url| user(url)) {
+            Some((user, password)) => ConnectOptions::with_user_and_password(user, password),
+            None => ConnectOptions::new(),
+        });
     };
     let failed = |reason: String| ConnectError::Credentials {
         path: path.clone(),
@@ -131,6 +136,15 @@ fn with_tls(tls: &Tls, mut options: ConnectOptions) -> ConnectOptions {
     options
 }
 
+/// Returns the user and the password of a URL.
+fn user(url: &str) -> Option<(String, String)> {
+    let url = url.split_once("://").map_or(url, |(_, rest)| rest);
+    let (user, _) = url.rsplit_once('@')?;
+    let (user, password) = user.split_once(':').unwrap_or((user, ""));
+    let decoded = |text: &str| percent_decode_str(text).decode_utf8_lossy().into_owned();
+    Some((decoded(user), decoded(password)))
+}
+
 fn without_user(url: &str) -> String {
     match (url.split_once("://"), url.rsplit_once('@')) {
         (Some((scheme, _)), Some((_, host))) => format!("{scheme}://{host}"),
@@ -152,6 +166,19 @@ mod tests {
             ("a", "a"),
         ] {
             assert_eq!(without_user(url), shown);
+        }
+    }
+
+    #[test]
+    fn a_user_is_read_from_the_url() {
+        for (url, expected) in [
+            ("nats://a:4222", None),
+            ("nats://me:p%40ss@a:4222", Some(("me", "p@ss"))),
+            ("nats://me:p:a:ss@a", Some(("me", "p:a:ss"))),
+            ("me@a", Some(("me", ""))),
+        ] {
+            let expected = expected.map(|(user, password)| (user.to_owned(), password.to_owned()));
+            assert_eq!(user(url), expected, "{url}");
         }
     }
 

@@ -8,12 +8,14 @@
 //! virga's user has an account of its own at the servers, so nobody else can write, delete or purge what is in its streams. Single messages
 //! cannot be deleted at all. Purging is left to virga, which trims.
 
+mod blobs;
 mod connection;
 mod layout;
 mod log;
 pub mod settings;
 mod streams;
 
+pub use blobs::NatsBlobs;
 pub use connection::{ConnectError, Connection, Tls, connect};
 pub use layout::{Layout, SHARDS};
 pub use log::NatsLog;

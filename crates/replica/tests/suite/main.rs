@@ -6,5 +6,6 @@ mod embedded;
 mod faults;
 mod limits;
 mod nats;
+mod sealed;
 mod snapshots;
 mod world;

@@ -1,8 +1,14 @@
 //! Replicas on JetStream: three servers, any of which is killed under load.
 
+use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use replica::{Log, MAX_RECORD, Position, Status, SubmitError, Time, snapshot};
+use replica::nats::{ConnectError, Connection, NatsBlobs, connect, settings};
+use replica::snapshot::{self, Confirmation, Snapshots, Start};
+use replica::{
+    BlobError, Blobs, Log, MAX_RECORD, Position, SealedLog, Status, SubmitError, Time, Vault,
+};
+use seal::{Key, Seals};
 use testlog::{Cluster, dump};
 
 use crate::bank::{Change, Outcome, deposit};
@@ -147,7 +153,7 @@ fn logs_that_share_a_stream_are_trimmed_apart_and_a_trimmed_one_knows_its_end() 
     run(async {
         let directory = directory();
         let cluster = Cluster::start(1).await;
-        let streams = cluster.streams("acme.virga", 64 << 20).await;
+        let streams = cluster.streams("acme", 64 << 20).await;
         // Shards 1 and 5 share a stream.
         let (one, five) = (
             streams.shard(1).await.unwrap(),
@@ -157,7 +163,7 @@ fn logs_that_share_a_stream_are_trimmed_apart_and_a_trimmed_one_knows_its_end() 
             one.identity().await.unwrap(),
             five.identity().await.unwrap()
         );
-        let again = cluster.streams("acme.virga", 64 << 20).await;
+        let again = cluster.streams("acme", 64 << 20).await;
         assert_eq!(
             again.shard(1).await.unwrap().identity().await.unwrap(),
             one.identity().await.unwrap()
@@ -195,6 +201,78 @@ fn logs_that_share_a_stream_are_trimmed_apart_and_a_trimmed_one_knows_its_end() 
             first.replica.submit(deposit(99, 0, 1)).await,
             Ok(Outcome::Balance(21))
         );
+    });
+}
+
+#[test]
+fn a_trimmed_encrypted_log_is_joined_from_a_snapshot_in_jetstreams_object_store() {
+    run(async {
+        let directory = directory();
+        let path = |name: &str| directory.path().join(name);
+        let cluster = Cluster::start(3).await;
+        let client = connect(&cluster.connection()).await.unwrap();
+        settings::check(&client, 3, false).await.unwrap();
+        let key = Key {
+            id: "key".to_owned(),
+            bytes: [7; 32],
+        };
+        let keys = Arc::new(Seals::new(key, []));
+        let blobs = NatsBlobs::open(client, "virga-blobs", 3, 64 << 20);
+        let blobs = Arc::new(blobs.await.unwrap());
+        let snapshots = Snapshots::new(Vault::new(blobs.clone(), Some(keys.clone())), "shard-07");
+        let streams = cluster.streams("sealed", 64 << 20).await;
+        let log = SealedLog::new(streams.shard(7).await.unwrap(), keys, "shard-07");
+        let a = Node::start_with(&path("a"), log.clone(), clock);
+        let b = Node::start_with(&path("b"), log.clone(), clock);
+        for id in 0..50 {
+            a.replica.submit(deposit(id, 0, 1)).await.unwrap();
+        }
+        let copy = path("copy");
+        for round in 0..3 {
+            let stored = snapshots.store(&a.replica, &log, &copy, Confirmation::Replica);
+            stored.await.unwrap();
+            b.replica.submit(deposit(100 + round, 0, 1)).await.unwrap();
+        }
+        let kept = blobs.list("snapshots/").await.unwrap();
+        let manifests = kept.iter().filter(|name| name.ends_with("manifest"));
+        assert_eq!(manifests.count(), 2, "{kept:?}");
+        let start = snapshots.prepare(&path("c"), &log).await.unwrap();
+        assert!(matches!(start, Start::Snapshot(_)), "{start:?}");
+        let c = Node::start_with(&path("c"), log.clone(), clock);
+        assert_eq!(
+            c.replica.submit(deposit(200, 0, 1)).await,
+            Ok(Outcome::Balance(54))
+        );
+        let missing = blobs.get("snapshots/none").await;
+        assert_eq!(
+            missing,
+            Err(BlobError::Missing("snapshots/none".to_owned()))
+        );
+        drop((a.close().await, b.close().await, c.close().await));
+    });
+}
+
+#[test]
+fn settings_that_may_lose_records_are_refused_and_allowed_when_trying_out() {
+    run(async {
+        let cluster = Cluster::start(1).await;
+        let client = connect(&cluster.connection()).await.unwrap();
+        settings::check(&client, 1, false).await.unwrap();
+        let refused = settings::check(&client, 3, false).await.unwrap_err();
+        assert!(refused.to_string().contains("a cluster of 1 NATS servers"));
+        settings::check(&client, 3, true).await.unwrap();
+        let wrong = Connection {
+            servers: cluster
+                .connection()
+                .servers
+                .iter()
+                .map(|url| url.replace("virga:", "virga:x"))
+                .collect(),
+            ..Connection::default()
+        };
+        let refused = connect(&wrong).await.unwrap_err();
+        assert!(matches!(refused, ConnectError::Refused { .. }), "{refused}");
+        assert!(!refused.to_string().contains("virga:"), "{refused}");
     });
 }
 

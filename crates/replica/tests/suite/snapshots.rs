@@ -1,45 +1,389 @@
-//! A log that was trimmed: a replica starts from a snapshot.
+//! Snapshots: stored, confirmed by another replica, followed by trimming, and what a replica starts from.
 
-use replica::{Log, Position, Status, snapshot};
-use testlog::{Faults, Simulated, dump, paused};
+use std::path::Path;
+use std::sync::Arc;
 
-use crate::bank::{Outcome, deposit};
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures_util::stream::BoxStream;
+use replica::snapshot::{Confirmation, Snapshots, Start};
+use replica::{
+    AppendError, Blobs, Entry, Limits, Log, LogError, LogIdentity, ObjectBlobs, Position, Replica,
+    Status, Usage, Vault,
+};
+use rusqlite::Connection;
+use tempfile::TempDir;
+use testlog::{Faults, Simulated, clock, dump, paused};
+
+use crate::bank::{Bank, Outcome, deposit};
 use crate::world::{Node, directory};
 
-#[test]
-fn a_replica_that_starts_from_a_snapshot_equals_one_that_applied_everything() {
-    paused(async {
+/// The snapshots that all nodes of a test see.
+struct Store {
+    directory: TempDir,
+    blobs: Arc<ObjectBlobs>,
+    snapshots: Snapshots,
+}
+
+impl Store {
+    fn new() -> Self {
         let directory = directory();
-        let log = Simulated::new(1, Faults::NONE);
-        let node = Node::start(&directory.path().join("a"), &log);
-        for id in 0..100 {
-            node.replica.submit(deposit(id, 0, 1)).await.unwrap();
+        let blobs = Arc::new(ObjectBlobs::directory(&directory.path().join("blobs")).unwrap());
+        let snapshots = Snapshots::new(Vault::new(blobs.clone(), None), "bank");
+        Self {
+            directory,
+            blobs,
+            snapshots,
         }
-        let copy = directory.path().join("copy");
-        let position = snapshot::take(&node.path, &copy).unwrap();
-        assert_eq!(position, Position(100));
-        for id in 100..150 {
-            node.replica.submit(deposit(id, 0, 1)).await.unwrap();
+    }
+
+    fn path(&self, name: &str) -> std::path::PathBuf {
+        self.directory.path().join(name)
+    }
+
+    async fn start(&self, name: &str, log: &Simulated) -> Node {
+        self.snapshots.prepare(&self.path(name), log).await.unwrap();
+        Node::start(&self.path(name), log)
+    }
+
+    async fn snapshot(&self, node: &Node, log: &Simulated) -> Position {
+        let copy = self.path("copy");
+        let stored = self
+            .snapshots
+            .store(&node.replica, log, &copy, Confirmation::Replica);
+        let stored = stored.await.unwrap();
+        assert!(!copy.exists());
+        Position(stored.at)
+    }
+}
+
+async fn deposits(node: &Node, ids: std::ops::Range<u64>) {
+    for id in ids {
+        node.replica.submit(deposit(id, 0, 1)).await.unwrap();
+    }
+}
+
+async fn stopped(node: &Node) -> String {
+    let mut status = node.replica.status();
+    let stopped = status.wait_for(|status| matches!(status, Status::Stopped { .. }));
+    format!("{:?}", *stopped.await.unwrap())
+}
+
+/// Balances and history are equal; the tables of the replica go on growing.
+async fn equal(one: Node, other: Node) {
+    one.replica.barrier().await.unwrap();
+    other.replica.barrier().await.unwrap();
+    let (one, other) = (one.close().await, other.close().await);
+    let (one, other) = (dump(one.connection()), dump(other.connection()));
+    assert!(one[..2] == other[..2], "databases differ");
+}
+
+#[test]
+fn replicas_that_start_from_nothing_or_an_old_copy_load_the_snapshot_of_a_trimmed_log() {
+    paused(async {
+        let (store, log) = (Store::new(), Simulated::new(1, Faults::NONE));
+        let (a, b) = (store.start("a", &log).await, store.start("b", &log).await);
+        deposits(&a, 0..50).await;
+        std::fs::copy(&a.path, store.path("old")).unwrap();
+        deposits(&a, 50..100).await;
+        let at = store.snapshot(&a, &log).await;
+        assert_eq!(log.trimmed().await.unwrap(), Position(100));
+        deposits(&b, 100..150).await;
+
+        for (name, from) in [("new", "nothing"), ("old", "an old copy")] {
+            let start = store.snapshots.prepare(&store.path(name), &log).await;
+            assert_eq!(start.unwrap(), Start::Snapshot(at), "{from}");
+            let node = Node::start(&store.path(name), &log);
+            let id = 1000 + name.len() as u64 + u64::from(name == "old");
+            deposits(&node, id..id + 1).await;
+            drop(node.close().await);
+            let again = store.snapshots.prepare(&store.path(name), &log).await;
+            assert_eq!(again.unwrap(), Start::Own, "it is up to date");
         }
-        log.trim(position).await.unwrap();
-
-        let from_nothing = Node::start(&directory.path().join("b"), &log);
-        let mut status = from_nothing.replica.status();
-        let stopped = status.wait_for(|status| matches!(status, Status::Stopped { .. }));
-        let stopped = stopped.await.unwrap().clone();
-        assert!(
-            matches!(&stopped, Status::Stopped { reason } if reason.contains("snapshot")),
-            "{stopped:?}"
-        );
-
-        let restored = Node::start(&copy, &log);
+        let new = store.start("new", &log).await;
         assert_eq!(
-            restored.replica.submit(deposit(150, 0, 1)).await,
-            Ok(Outcome::Balance(151))
+            new.replica.submit(deposit(2000, 0, 1)).await,
+            Ok(Outcome::Balance(153))
         );
-        node.replica.barrier().await.unwrap();
-        restored.replica.barrier().await.unwrap();
-        let (restored, node) = (restored.close().await, node.close().await);
-        assert!(dump(restored.connection()) == dump(node.connection()));
+        equal(a, new).await;
     });
+}
+
+#[test]
+fn a_log_is_trimmed_only_when_another_replica_had_the_same_contents() {
+    paused(async {
+        let (store, log) = (Store::new(), Simulated::new(1, Faults::NONE));
+        let a = store.start("a", &log).await;
+        deposits(&a, 0..10).await;
+        let stored = store.snapshot(&a, &log);
+        let alone = tokio::time::timeout(std::time::Duration::from_secs(600), stored).await;
+        assert!(alone.is_err(), "nobody confirms it");
+        assert_eq!(log.trimmed().await.unwrap(), Position(0));
+        let b = store.start("b", &log).await;
+        let at = store.snapshot(&a, &log).await;
+        assert_eq!(log.trimmed().await.unwrap(), Position(at.0 - 1));
+        equal(a, b).await;
+
+        // A cluster of one reads it again.
+        let log = Simulated::new(2, Faults::NONE);
+        let one = store.start("one", &log).await;
+        deposits(&one, 0..10).await;
+        let copy = store.path("copy");
+        let read = store
+            .snapshots
+            .store(&one.replica, &log, &copy, Confirmation::Reading);
+        read.await.unwrap();
+        assert_eq!(log.trimmed().await.unwrap(), Position(10));
+    });
+}
+
+#[test]
+fn snapshots_are_stored_and_confirmed_while_the_log_is_at_its_worst() {
+    for seed in 1..=5 {
+        paused(async {
+            let (store, log) = (Store::new(), Simulated::new(seed, Faults::MANY));
+            let (a, b) = (store.start("a", &log).await, store.start("b", &log).await);
+            for round in 0..3 {
+                deposits(&a, round * 10..round * 10 + 5).await;
+                deposits(&b, round * 10 + 5..round * 10 + 10).await;
+                store.snapshot(&a, &log).await;
+            }
+            log.calm();
+            let c = store.start("c", &log).await;
+            assert_eq!(
+                c.replica.submit(deposit(99, 0, 1)).await,
+                Ok(Outcome::Balance(31)),
+                "seed {seed}"
+            );
+            equal(a, c).await;
+            let kept = store.blobs.list("snapshots/").await.unwrap();
+            let manifests = kept.iter().filter(|name| name.ends_with("manifest"));
+            assert_eq!(manifests.count(), 2, "seed {seed}: {kept:?}");
+        });
+    }
+}
+
+#[test]
+fn a_replica_without_a_snapshot_that_reaches_the_log_is_refused_with_what_to_do() {
+    paused(async {
+        let (store, log) = (Store::new(), Simulated::new(1, Faults::NONE));
+        let (a, b) = (store.start("a", &log).await, store.start("b", &log).await);
+        deposits(&a, 0..10).await;
+        store.snapshot(&a, &log).await;
+        let elsewhere = Store::new();
+        let refused = elsewhere.snapshots.prepare(&store.path("c"), &log).await;
+        let refused = refused.unwrap_err().to_string();
+        assert!(refused.contains("no snapshot"), "{refused}");
+
+        // A bit of a part, or its manifest, is not what was stored.
+        for name in store.blobs.list("snapshots/").await.unwrap() {
+            let whole = store.blobs.get(&name).await.unwrap();
+            let mut damaged = whole.to_vec();
+            let middle = damaged.len() / 2;
+            damaged[middle] ^= 1;
+            store.blobs.put(&name, damaged.into()).await.unwrap();
+            let refused = store.snapshots.prepare(&store.path("c"), &log).await;
+            assert!(refused.is_err(), "{name}");
+            assert!(!store.path("c").exists(), "{name}");
+            store.blobs.put(&name, whole).await.unwrap();
+        }
+        let start = store.snapshots.prepare(&store.path("c"), &log).await;
+        assert!(matches!(start, Ok(Start::Snapshot(_))), "{start:?}");
+
+        // Without the check at the start, a replica says so itself.
+        let d = Node::start(&store.path("d"), &log);
+        assert!(stopped(&d).await.contains("Start from a snapshot"));
+        equal(a, b).await;
+    });
+}
+
+#[test]
+fn copies_from_a_lost_logs_future_or_of_another_log_are_refused() {
+    paused(async {
+        let (store, log) = (Store::new(), Simulated::new(1, Faults::NONE));
+        let (a, b) = (store.start("a", &log).await, store.start("b", &log).await);
+        deposits(&a, 0..10).await;
+        let at = store.snapshot(&a, &log).await;
+        drop((a.close().await, b.close().await));
+        // The log's servers came back without what the snapshot has.
+        log.lose_last((log.length() - at.0 + 1) as usize);
+        let future = store.start("c", &log).await;
+        assert!(stopped(&future).await.contains("has lost records"));
+
+        // The log was made anew: snapshots of the old one are not taken, and its databases are refused.
+        log.replace();
+        assert_eq!(
+            store
+                .snapshots
+                .prepare(&store.path("d"), &log)
+                .await
+                .unwrap(),
+            Start::Own
+        );
+        let refused = store.snapshots.prepare(&store.path("a"), &log).await;
+        assert!(refused.unwrap_err().to_string().contains("made anew"));
+
+        let embedded = store.path("embedded");
+        let database =
+            replica::Database::open(Connection::open(&embedded).unwrap(), Bank::default());
+        let (replica, thread) =
+            Replica::embedded(database.unwrap(), clock(), Limits::default(), "bank").unwrap();
+        replica.submit(deposit(1, 0, 1)).await.unwrap();
+        drop(replica);
+        drop(thread.join().unwrap());
+        let refused = store.snapshots.prepare(&embedded, &log).await;
+        assert!(refused.unwrap_err().to_string().contains("without a log"));
+    });
+}
+
+#[test]
+fn a_replica_whose_database_differs_stops_and_the_others_go_on() {
+    paused(async {
+        let (store, log) = (Store::new(), Simulated::new(1, Faults::NONE));
+        let nodes = [
+            store.start("a", &log).await,
+            store.start("b", &log).await,
+            store.start("c", &log).await,
+        ];
+        deposits(&nodes[0], 0..10).await;
+        for node in &nodes {
+            node.replica.barrier().await.unwrap();
+        }
+        // As a bit that flips on a disk, or a statement whose result depends on the machine.
+        damage(&nodes[1].path);
+        store.snapshot(&nodes[0], &log).await;
+        let reason = stopped(&nodes[1]).await;
+        assert!(reason.contains("differs from other replicas"), "{reason}");
+        deposits(&nodes[2], 20..30).await;
+        let [a, _, c] = nodes;
+        equal(a, c).await;
+    });
+}
+
+#[test]
+fn two_replicas_that_differ_both_stop_and_the_log_is_not_trimmed() {
+    paused(async {
+        let (store, log) = (Store::new(), Simulated::new(1, Faults::NONE));
+        let (a, b) = (store.start("a", &log).await, store.start("b", &log).await);
+        deposits(&a, 0..10).await;
+        b.replica.barrier().await.unwrap();
+        damage(&b.path);
+        let copy = store.path("copy");
+        let stored = store
+            .snapshots
+            .store(&a.replica, &log, &copy, Confirmation::Replica);
+        let both = async { (stopped(&a).await, stopped(&b).await) };
+        tokio::select! {
+            stored = stored => panic!("{stored:?}"),
+            _ = both => {}
+        }
+        assert_eq!(log.trimmed().await.unwrap(), Position(0));
+    });
+}
+
+fn damage(database: &Path) {
+    let connection = Connection::open(database).unwrap();
+    let changed = connection.execute("UPDATE history SET time = time + 1 WHERE id = 5", []);
+    assert_eq!(changed.unwrap(), 1);
+}
+
+/// A log whose first answer to `trimmed` is from before it was trimmed, as if the reader had stood still since.
+struct Late {
+    log: Simulated,
+    asked: std::sync::atomic::AtomicBool,
+}
+
+#[async_trait]
+impl Log for Late {
+    async fn append(&self, record: Bytes) -> Result<Position, AppendError> {
+        self.log.append(record).await
+    }
+
+    async fn follow(
+        &self,
+        after: Position,
+    ) -> Result<BoxStream<'static, Result<Entry, LogError>>, LogError> {
+        self.log.follow(after).await
+    }
+
+    async fn trim(&self, through: Position) -> Result<(), LogError> {
+        self.log.trim(through).await
+    }
+
+    async fn trimmed(&self) -> Result<Position, LogError> {
+        if !self.asked.swap(true, std::sync::atomic::Ordering::Relaxed) {
+            return Ok(Position(0));
+        }
+        self.log.trimmed().await
+    }
+
+    async fn usage(&self) -> Result<Usage, LogError> {
+        self.log.usage().await
+    }
+
+    async fn latest(&self) -> Result<Position, LogError> {
+        self.log.latest().await
+    }
+
+    async fn identity(&self) -> Result<LogIdentity, LogError> {
+        self.log.identity().await
+    }
+}
+
+#[test]
+fn a_reader_that_lags_while_the_log_is_trimmed_notices_that_it_misses_records() {
+    paused(async {
+        let (store, log) = (Store::new(), Simulated::new(1, Faults::NONE));
+        let (a, b) = (store.start("a", &log).await, store.start("b", &log).await);
+        deposits(&a, 0..10).await;
+        store.snapshot(&a, &log).await;
+        let late = Late {
+            log: log.clone(),
+            asked: false.into(),
+        };
+        let lagging = Node::start_with(&store.path("late"), late, clock());
+        let reason = stopped(&lagging).await;
+        assert!(reason.contains("trimmed up to record 10"), "{reason}");
+        let database = lagging.close().await;
+        assert_eq!(
+            database.machine().applied,
+            0,
+            "nothing behind the gap is applied"
+        );
+        equal(a, b).await;
+    });
+}
+
+#[tokio::test]
+async fn an_embedded_database_is_copied_at_one_position_while_it_is_written() {
+    let directory = directory();
+    let path = directory.path().join("bank");
+    let database = replica::Database::open(Connection::open(&path).unwrap(), Bank::default());
+    let (replica, thread) =
+        Replica::embedded(database.unwrap(), clock(), Limits::default(), "bank").unwrap();
+    let before: Vec<_> = (0..100)
+        .map(|id| replica.submit(deposit(id, 0, 1)))
+        .collect();
+    let copy = directory.path().join("copy");
+    let (taken, after) = tokio::join!(replica.checkpoint(&copy), async {
+        for id in 100..200 {
+            replica.submit(deposit(id, 0, 1)).await.unwrap();
+        }
+    });
+    let ((), taken) = (after, taken.unwrap());
+    for before in before {
+        before.await.unwrap();
+    }
+    let copied = Connection::open(&copy).unwrap();
+    assert_eq!(replica::digest(&copied).unwrap(), taken.digest);
+    let position = copied.query_row("SELECT position FROM replica", [], |row| row.get(0));
+    assert_eq!(
+        Position(position.map(|p: i64| p as u64).unwrap()),
+        taken.position
+    );
+    let count = copied.query_row("SELECT count(*) FROM history", [], |row| row.get(0));
+    let count: i64 = count.unwrap();
+    assert!((100..=200).contains(&count), "{count}");
+    drop(replica);
+    assert_eq!(thread.join().unwrap().machine().applied, 200);
 }

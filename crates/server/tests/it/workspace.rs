@@ -17,11 +17,12 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("model", &[]),
     ("scf", &[]),
     ("bucket", &[]),
-    ("catalog", &["model"]),
+    ("catalog", &["model", "seal"]),
     ("dispatch", &["model"]),
     ("nats-server", &[]),
-    ("replica", &[]),
+    ("replica", &["seal"]),
     ("sandbox", &[]),
+    ("seal", &[]),
     ("worker", &["model", "sandbox"]),
     ("clock", &["model"]),
     ("hosts", &["model", "sandbox"]),
@@ -162,7 +163,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("fuzzer", &["seeded"]),
     ("seeded", &[]),
     ("testkit", &["scf", "seeded"]),
-    ("testlog", &["replica", "seeded"]),
+    ("testlog", &["nats-server", "replica", "seeded"]),
 ];
 
 #[test]
