@@ -2,16 +2,18 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use rusqlite::{Connection, OpenFlags, backup::Backup};
 use thiserror::Error;
 use tokio::sync::{oneshot, watch};
+use tracing::error;
 
 use crate::contents;
 use crate::log::{LogIdentity, Position};
 use crate::submission::SubmitError;
+use crate::time::Time;
 
 /// Pages that are copied at a time.
 const PAGES: std::ffi::c_int = 1024;
@@ -81,6 +83,8 @@ pub(crate) struct Checkpoints {
     pub(crate) confirmed: watch::Sender<Position>,
     /// Bytes of the records since the last snapshot.
     pub(crate) since_snapshot: Arc<AtomicU64>,
+    /// Until when a backup is open (microseconds since the Unix epoch).
+    pub(crate) backup_until: Arc<AtomicU64>,
 }
 
 impl Default for Checkpoints {
@@ -89,6 +93,17 @@ impl Default for Checkpoints {
             requests: Requests::default(),
             confirmed: watch::Sender::new(Position::default()),
             since_snapshot: Arc::default(),
+            backup_until: Arc::default(),
+        }
+    }
+}
+
+impl Checkpoints {
+    /// Takes over until when a backup is open.
+    pub(crate) fn backup(&self, until: rusqlite::Result<Time>) {
+        match until {
+            Ok(until) => self.backup_until.store(until.0, Ordering::Relaxed),
+            Err(error) => error!(%error, "failed to read whether a backup is open"),
         }
     }
 }

@@ -8,6 +8,8 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Control {
+    /// The log begins with a database that was made without it, which is its first snapshot.
+    Founded,
     /// Every replica takes the digest of its database as it is here, and compares it with those of others.
     Checkpoint {
         /// Drawn by whoever asked for it.

@@ -8,6 +8,7 @@ use std::time::Duration;
 use rusqlite::{Connection, ErrorCode, OptionalExtension, Transaction, params};
 use thiserror::Error;
 
+use crate::control::Control;
 use crate::log::{LogIdentity, Position};
 use crate::machine::{Apply, Machine};
 use crate::record::{Contents, Header, Record, RecordError, WriterId};
@@ -28,10 +29,17 @@ const TABLES: &str = "
         window BLOB NOT NULL,
         seen INTEGER NOT NULL
     ) WITHOUT ROWID;
+    CREATE TABLE IF NOT EXISTS replica_backup (
+        id TEXT PRIMARY KEY,
+        until INTEGER NOT NULL
+    ) WITHOUT ROWID;
 ";
 
 /// How long a writer's window is kept after its last record, in the log's time. A duplicate that is still later would be applied again.
 const WRITER_KEPT: Duration = Duration::from_hours(7 * 24);
+
+/// How long a backup that is not ended holds up what moves between logs, in the log's time.
+const LONGEST_BACKUP: Duration = Duration::from_mins(10);
 
 /// A machine with its tables.
 #[derive(Debug)]
@@ -121,6 +129,18 @@ impl<M: Machine> Database<M> {
         &self.machine
     }
 
+    /// Returns until when a backup is open; 0 if none is.
+    ///
+    /// # Errors
+    /// Fails if the database does.
+    pub(crate) fn backup_until(&self) -> rusqlite::Result<Time> {
+        let until = "SELECT COALESCE(MAX(until), 0) FROM replica_backup";
+        let until = self
+            .connection
+            .query_row(until, [], |row| row.get::<_, i64>(0));
+        Ok(Time(until? as u64))
+    }
+
     /// Returns the file that the database is in, if it is in one.
     pub fn path(&self) -> Option<PathBuf> {
         let path = self.connection.path().filter(|path| !path.is_empty());
@@ -132,11 +152,12 @@ impl<M: Machine> Database<M> {
         &self.connection
     }
 
-    /// Applies commands as one record of this process's own, and syncs it if asked to.
+    /// Applies commands and controls as one record of this process's own, and syncs it if asked to.
     pub(crate) fn apply_own<'c>(
         &mut self,
         now: Time,
         commands: impl IntoIterator<Item = &'c M::Command>,
+        controls: &[Control],
         sync: bool,
     ) -> rusqlite::Result<Vec<M::Output>>
     where
@@ -149,7 +170,11 @@ impl<M: Machine> Database<M> {
             log: None,
             numbers: self.state.numbers,
         };
-        self.apply(next, commands, |_| Ok(()))
+        let time = next.time;
+        self.apply(next, commands, |transaction| {
+            let mut controls = controls.iter();
+            controls.try_for_each(|control| note(transaction, control, time))
+        })
     }
 
     /// Applies a log's next record. Returns the commands' outputs, or `None` if it is a duplicate.
@@ -189,6 +214,9 @@ impl<M: Machine> Database<M> {
         let seen = next.time;
         let commands = if first { commands.as_slice() } else { &[] };
         let outputs = self.apply(next, commands, |transaction| {
+            if let Contents::Control(control) = &record.contents {
+                note(transaction, control, seen)?;
+            }
             store_window(transaction, header.writer, window_after, seen, known)
         })?;
         self.windows
@@ -275,6 +303,23 @@ pub fn explain(error: &rusqlite::Error) -> String {
         _ => "",
     };
     format!("{error}{remedy}")
+}
+
+/// Stores what a control changes.
+fn note(transaction: &Transaction<'_>, control: &Control, time: Time) -> rusqlite::Result<()> {
+    let Control::Backup { id, open } = control else {
+        return Ok(());
+    };
+    let until = time.0.saturating_add(LONGEST_BACKUP.as_micros() as u64);
+    transaction.execute(
+        "DELETE FROM replica_backup WHERE id = ? OR until < ?",
+        params![id, time.0 as i64],
+    )?;
+    if *open {
+        let insert = "INSERT INTO replica_backup VALUES (?, ?)";
+        transaction.execute(insert, params![id, until as i64])?;
+    }
+    Ok(())
 }
 
 fn store_window(

@@ -123,8 +123,13 @@ impl<M: Machine, C: Clock> Embedded<M, C> {
         let commands = submissions
             .iter()
             .flat_map(|submission| submission.commands.as_slice());
+        let controls = submissions
+            .iter()
+            .filter_map(|submission| submission.commands.control().cloned());
+        let controls: Vec<_> = controls.collect();
         let through = self.database.position();
-        let applied = self.database.apply_own(self.clock.now(), commands, sync);
+        let now = self.clock.now();
+        let applied = self.database.apply_own(now, commands, &controls, sync);
         self.committed = Some(Instant::now());
         let position = self.database.position();
         match applied {
@@ -132,10 +137,9 @@ impl<M: Machine, C: Clock> Embedded<M, C> {
                 self.synced = sync;
                 self.log_success();
                 self.report(Status::Following { applied: position });
-                let controls = submissions
-                    .iter()
-                    .filter_map(|submission| submission.commands.control());
-                controls.for_each(|control| self.take_checkpoint(control, through));
+                for control in &controls {
+                    self.control(control, through);
+                }
                 let mut outputs = outputs.into_iter();
                 for (commands, answer) in release(submissions) {
                     answer.succeed(commands, &mut outputs);
@@ -156,11 +160,17 @@ impl<M: Machine, C: Clock> Embedded<M, C> {
         }
     }
 
+    fn control(&self, control: &Control, through: Position) {
+        match control {
+            Control::Checkpoint { id } => self.take_checkpoint(id, through),
+            Control::Backup { .. } => self.checkpoints.backup(self.database.backup_until()),
+            // There is no log, and so no other replica.
+            Control::Check { .. } | Control::Founded | Control::Snapshot { .. } => {}
+        }
+    }
+
     /// Begins what was asked for at a checkpoint, in a thread of its own.
-    fn take_checkpoint(&self, control: &Control, through: Position) {
-        let Control::Checkpoint { id } = control else {
-            return;
-        };
+    fn take_checkpoint(&self, id: &str, through: Position) {
         let checkpoint = Checkpoint {
             position: self.database.position(),
             through,

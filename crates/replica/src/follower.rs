@@ -218,6 +218,12 @@ impl<M: Machine, L: Log> Follower<M, L> {
             self.check_trimmed().await?;
         }
         let through = self.database.position();
+        if matches!(contents, Contents::Control(Control::Founded)) && through == Position(0) {
+            return Err(Interrupted::Stop(
+                "the log begins with a database that was restored into it. Start from its snapshot"
+                    .to_owned(),
+            ));
+        }
         let outputs = self
             .database
             .apply_record(identity, position, stored, &record)?;
@@ -268,7 +274,8 @@ impl<M: Machine, L: Log> Follower<M, L> {
             Control::Snapshot { .. } => {
                 self.checkpoints.since_snapshot.store(0, Ordering::Relaxed);
             }
-            Control::Backup { .. } => {}
+            Control::Founded => {}
+            Control::Backup { .. } => self.checkpoints.backup(self.database.backup_until()),
         }
         Ok(())
     }
@@ -301,7 +308,13 @@ impl<M: Machine, L: Log> Follower<M, L> {
                         digest: digest.clone(),
                         by: format!("{:?}", self.writer),
                     };
-                    tokio::spawn(append_control(self.log.clone(), check));
+                    let log = self.log.clone();
+                    tokio::spawn(async move {
+                        // What is not said is not compared; the next checkpoint is.
+                        if let Err(error) = append_control(&*log, &check).await {
+                            debug!(%error, "failed to append a digest");
+                        }
+                    });
                 }
                 let verdict = self.checks.own(at, digest);
                 self.judge(at, verdict)
@@ -362,23 +375,26 @@ fn differs(at: Position) -> Interrupted {
 }
 
 /// Appends a control whose repetition is harmless, until the log answers.
-async fn append_control<L: Log>(log: Arc<L>, control: Control) {
-    let Ok(writer) = WriterId::random() else {
-        return;
-    };
+pub(crate) async fn append_control(
+    log: &impl Log,
+    control: &Control,
+) -> Result<Position, AppendError> {
+    let writer = WriterId::random().map_err(|error| AppendError::Refused(error.to_string()))?;
     let header = Header {
         writer,
         number: 1,
         base: 1,
         time: Time::default(),
     };
-    let record = Record::encode_control(&header, &control);
-    while let Err(error) = log.append(record.clone()).await {
-        debug!(%error, "failed to append a control; repeating it");
-        if !matches!(error, AppendError::Unknown(_)) {
-            return;
+    let record = Record::encode_control(&header, control);
+    loop {
+        match log.append(record.clone()).await {
+            Err(AppendError::Unknown(reason)) => {
+                debug!(reason, "a control has no answer; repeating it");
+                tokio::time::sleep(PAUSE).await;
+            }
+            answered => return answered,
         }
-        tokio::time::sleep(PAUSE).await;
     }
 }
 

@@ -18,6 +18,7 @@
 #![forbid(unsafe_code)]
 
 mod appender;
+pub mod backup;
 mod blobs;
 mod checkpoint;
 mod contents;

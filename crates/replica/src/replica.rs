@@ -17,6 +17,7 @@ use crate::machine::{Clock, Machine};
 use crate::record::WriterId;
 use crate::status::Status;
 use crate::submission::{Answer, Batch, Limits, Slot, Submission, SubmitError, Submitted};
+use crate::time::Time;
 
 /// A handle to a machine. Clones submit to the same one.
 #[derive(Debug)]
@@ -67,6 +68,7 @@ impl<M: Machine> Replica<M> {
             applied: database.position(),
         });
         let checkpoints = Checkpoints::default();
+        checkpoints.backup(database.backup_until());
         let shared = checkpoints.clone();
         let embedded = Embedded::new(database, clock, limits, inbox, report, shared);
         let thread = std::thread::Builder::new()
@@ -102,6 +104,7 @@ impl<M: Machine> Replica<M> {
         });
         let appender = Appender::new(log.clone(), writer, clock, limits, inbox);
         let checkpoints = Checkpoints::default();
+        checkpoints.backup(database.backup_until());
         let follower = Follower::new(
             database,
             log,
@@ -223,6 +226,12 @@ impl<M: Machine> Replica<M> {
     /// Returns the bytes of the records that were applied here since the last snapshot.
     pub fn bytes_since_snapshot(&self) -> u64 {
         self.checkpoints.since_snapshot.load(Ordering::Relaxed)
+    }
+
+    /// Returns whether a backup is being made. Meanwhile what moves to another log is not to be removed here: the backup may have the
+    /// other log from before it came there.
+    pub fn backup_is_open(&self, now: Time) -> bool {
+        now.0 < self.checkpoints.backup_until.load(Ordering::Relaxed)
     }
 
     /// Submits a control.

@@ -7,7 +7,8 @@ mod choice;
 
 use std::path::{Path, PathBuf};
 
-use rusqlite::Connection;
+use futures_util::StreamExt;
+use rusqlite::{Connection, params};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use tracing::{info, warn};
@@ -16,8 +17,10 @@ use self::choice::{Choice, Local};
 use crate::checkpoint::{Checkpoint, CheckpointError, View};
 use crate::contents;
 use crate::control::Control;
+use crate::follower::append_control;
 use crate::log::{Log, LogError, LogIdentity, Position};
 use crate::machine::Machine;
+use crate::record::{Contents, Record};
 use crate::replica::Replica;
 use crate::submission::SubmitError;
 use crate::vault::{StoredFile, Vault, VaultError, file_error, sha256};
@@ -209,6 +212,60 @@ impl Snapshots {
         Ok(())
     }
 
+    /// Begins an empty log with the database in a file, which was embedded or is from another log. Replicas that follow the log start from
+    /// it. `copy` is a file that is there meanwhile. What was begun and failed can be repeated.
+    ///
+    /// # Errors
+    /// Fails if the log has records, or cannot be written, or if the database cannot be stored.
+    pub async fn found(
+        &self,
+        database: &Path,
+        log: &impl Log,
+        copy: &Path,
+    ) -> Result<Manifest, SnapshotError> {
+        let identity = log.identity().await?;
+        let at = self.begin(log).await?;
+        remove(copy)?;
+        let digest = adopt(database, copy, &identity, at);
+        let checkpoint = Checkpoint {
+            position: at,
+            through: at,
+            digest: digest.map_err(|error| database_error(database, error))?,
+            log: Some(identity),
+        };
+        let manifest = self.upload(&checkpoint, copy).await?;
+        // What is left of a trimmed log begins with a checkpoint.
+        append(log, &Control::Checkpoint { id: String::new() }).await?;
+        log.trim(at).await?;
+        remove(copy)?;
+        Ok(manifest)
+    }
+
+    /// Appends the log's first record, unless it is there, and returns its position.
+    async fn begin(&self, log: &impl Log) -> Result<Position, SnapshotError> {
+        let refused = || {
+            SnapshotError::Refused(format!(
+                "the log {} has records: a database can be restored into an empty log alone. Choose another subject prefix, or remove its streams",
+                self.log
+            ))
+        };
+        if log.trimmed().await? > Position(0) {
+            return Err(refused());
+        }
+        if log.latest().await? == Position(0) {
+            return append(log, &Control::Founded).await;
+        }
+        let mut entries = log.follow(Position(0)).await?;
+        let first = entries.next().await.transpose()?.ok_or_else(refused)?;
+        match Record::decode(first.record) {
+            Ok(Record {
+                contents: Contents::Control(Control::Founded),
+                ..
+            }) => Ok(first.position),
+            _ => Err(refused()),
+        }
+    }
+
     /// Prepares a database's file for a replica that is going to follow the log: leaves what is there, or loads a snapshot.
     ///
     /// # Errors
@@ -319,6 +376,31 @@ impl Snapshots {
 }
 
 const MANIFEST: &str = "manifest";
+
+async fn append(log: &impl Log, control: &Control) -> Result<Position, SnapshotError> {
+    let appended = append_control(log, control).await;
+    appended.map_err(|error| SnapshotError::Log(LogError::Unavailable(error.to_string())))
+}
+
+/// Copies a database, and makes it one that has applied a log up to a position. Returns its digest.
+fn adopt(
+    database: &Path,
+    copy: &Path,
+    log: &LogIdentity,
+    at: Position,
+) -> rusqlite::Result<String> {
+    let (view, _) = View::open(database)?;
+    view.copy(copy)?;
+    let connection = Connection::open(copy)?;
+    connection.execute_batch("DELETE FROM replica_writer; DELETE FROM replica_backup;")?;
+    connection.execute(
+        "UPDATE replica SET position = ?, log = ?",
+        params![at.0 as i64, log.0],
+    )?;
+    let digest = contents::digest(&connection)?;
+    connection.close().map_err(|(_, error)| error)?;
+    Ok(digest)
+}
 
 /// Reads what a database's file has; `None` if it is not there or empty.
 fn local(database: &Path) -> Result<Option<Local>, SnapshotError> {

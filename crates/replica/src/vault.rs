@@ -138,6 +138,14 @@ impl Vault {
         serde_json::from_slice(&bytes).map_err(|error| damaged(name, error))
     }
 
+    /// Returns a name for bytes with a SHA-256. Equal bytes have equal names, and with keys nobody else can tell which bytes they are.
+    pub fn name_of(&self, digest: &str) -> String {
+        match &self.seals {
+            Some(seals) => hex(&seals.digest(digest.as_bytes())),
+            None => digest.to_owned(),
+        }
+    }
+
     /// Returns the names that begin with a prefix, in order.
     ///
     /// # Errors

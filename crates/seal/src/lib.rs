@@ -9,6 +9,8 @@ use std::fmt;
 
 use chacha20poly1305::aead::{Aead, KeyInit, Payload};
 use chacha20poly1305::{XChaCha20Poly1305, XNonce};
+use hmac::{Hmac, Mac};
+use sha2::Sha256;
 use thiserror::Error;
 
 const NONCE: usize = 24;
@@ -58,6 +60,7 @@ pub enum SealError {
 /// The ciphers of all keys by key id.
 pub struct Seals {
     first: String,
+    names: [u8; 32],
     ciphers: HashMap<String, XChaCha20Poly1305>,
 }
 
@@ -70,13 +73,14 @@ impl fmt::Debug for Seals {
 impl Seals {
     /// Makes the ciphers of the current key and of older ones.
     pub fn new(first: Key, older: impl IntoIterator<Item = Key>) -> Self {
-        let id = first.id.clone();
+        let (id, names) = (first.id.clone(), mac(&first.bytes, b"names"));
         let ciphers = std::iter::once(first).chain(older).map(|key| {
             let cipher = XChaCha20Poly1305::new(&key.bytes.into());
             (key.id, cipher)
         });
         Self {
             first: id,
+            names,
             ciphers: ciphers.collect(),
         }
     }
@@ -84,6 +88,12 @@ impl Seals {
     /// Returns the id of the current key.
     pub fn first(&self) -> &str {
         &self.first
+    }
+
+    /// Returns a digest of bytes which tells nobody without the current key whether they are ones that he guesses. It can be stored beside
+    /// sealed bytes to find equal ones.
+    pub fn digest(&self, bytes: &[u8]) -> [u8; 32] {
+        mac(&self.names, bytes)
     }
 
     /// Encrypts bytes with the current key. The context is not stored.
@@ -151,6 +161,13 @@ impl Seals {
     }
 }
 
+fn mac(key: &[u8], bytes: &[u8]) -> [u8; 32] {
+    // HMAC accepts keys of any length, so this never fails.
+    Hmac::<Sha256>::new_from_slice(key)
+        .map(|mac| mac.chain_update(bytes).finalize().into_bytes().into())
+        .unwrap_or_default()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -170,6 +187,8 @@ mod tests {
         assert_eq!(both.unwrap(b"here", &wrapped).unwrap(), b"hush");
         let again = both.wrap(b"here", b"hush").unwrap();
         assert!(again.len() <= 4 + OVERHEAD);
+        assert_eq!(both.digest(b"x"), both.digest(b"x"));
+        assert_ne!(both.digest(b"x"), old.digest(b"x"));
         let missing = SealError::NoKey {
             id: "key-2".to_owned(),
         };

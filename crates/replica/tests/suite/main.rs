@@ -1,6 +1,7 @@
 //! One suite over every way to run a machine.
 #![expect(clippy::unwrap_used, reason = "a panic fails the test")]
 
+mod backups;
 mod bank;
 mod embedded;
 mod faults;
