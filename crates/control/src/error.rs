@@ -1,6 +1,7 @@
 //! Errors of operations: a neutral reason, which each gateway maps to a code of its API.
 
 use model::{Field, Invalid};
+use worker::PackageError;
 
 /// An error of an operation.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -10,7 +11,7 @@ pub struct Error {
     pub reason: Reason,
     /// The field that it concerns. A gateway writes its name before the message.
     pub field: Option<Field>,
-    /// What failed, the value, what is allowed.
+    /// The fault, the value and the allowed values.
     pub message: String,
 }
 
@@ -27,6 +28,14 @@ pub enum Reason {
     VersionMissing,
     /// The function has no such alias.
     AliasMissing,
+    /// The account has no such role.
+    RoleMissing,
+    /// The account has no such layer.
+    LayerMissing,
+    /// The layer has no such version.
+    LayerVersionMissing,
+    /// No interpreter serves the runtime.
+    InterpreterMissing,
     /// A function of this name exists.
     FunctionExists,
     /// An alias of this name exists.
@@ -46,6 +55,14 @@ pub enum Reason {
     FunctionState,
     /// The function has no code to publish.
     NothingToPublish,
+    /// The function has no code to copy.
+    NothingToCopy,
+    /// The name is the platform's own.
+    ReservedName,
+    /// virga does not offer it.
+    Unsupported,
+    /// The installation of dependencies failed.
+    BuildFailed,
     /// A limit is reached.
     LimitReached(Limit),
     /// The account is being deleted, or still owns resources.
@@ -65,6 +82,16 @@ pub enum Limit {
     Versions,
     /// Aliases of a function.
     Aliases,
+    /// Layers of an account.
+    Layers,
+    /// Versions of a layer.
+    LayerVersions,
+    /// Layers that one function has.
+    LayersOfFunction,
+    /// Bytes of all environment variables of a function.
+    EnvironmentBytes,
+    /// Bytes of a package in a request.
+    PackageBytes,
     /// Bytes of an account's records.
     RecordBytes,
 }
@@ -114,6 +141,29 @@ impl Error {
             Change::Bytes { .. } => Self::record(Reason::LimitReached(Limit::RecordBytes), &error),
             Change::InvalidId { .. } => Self::record(Reason::Invalid, &error),
             Change::Store(_) | Change::Format { .. } => Self::record(Reason::Internal, &error),
+        }
+    }
+
+    /// Describes an error of a change to a layer.
+    pub fn layer(error: catalog::Error) -> Self {
+        match &error {
+            catalog::Error::Quota(limit) => {
+                let message =
+                    format!("the account has its {limit} layers already; delete one first");
+                Self::new(Reason::LimitReached(Limit::Layers), message)
+            }
+            catalog::Error::Full(_) => {
+                Self::record(Reason::LimitReached(Limit::LayerVersions), &error)
+            }
+            _ => Self::function(error),
+        }
+    }
+
+    /// Describes an error of the package store.
+    pub fn package(error: PackageError) -> Self {
+        match error {
+            PackageError::Refused(why) => Self::invalid(Field::Package, why),
+            other => Self::new(Reason::Internal, other.to_string()),
         }
     }
 

@@ -9,16 +9,25 @@
 pub mod aliases;
 mod change;
 mod error;
+pub mod functions;
+pub mod layers;
+pub mod packages;
+mod random;
+mod roles;
 pub mod text;
 pub mod triggers;
 pub mod versions;
 
 pub use error::{Error, Limit, Reason};
+pub use random::random;
 
 use std::sync::Arc;
 
 use catalog::Catalog;
+use engine::builds::Builds;
+use engine::runner::Runner;
 use model::Limits;
+use worker::{PackageStore, Worker};
 
 /// The operations, and the stores that they change. A clone shares them.
 #[derive(Clone, Debug)]
@@ -27,4 +36,12 @@ pub struct Control {
     pub catalog: Catalog,
     /// The platform's limits.
     pub limits: Arc<Limits>,
+    /// The packages of functions and layers.
+    pub packages: PackageStore,
+    /// The interpreters.
+    pub worker: Arc<Worker>,
+    /// Installs dependencies and compiles layers.
+    pub builds: Builds,
+    /// Runs queued events; knows the allowed dead-letter targets.
+    pub runner: Runner,
 }

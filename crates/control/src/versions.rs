@@ -1,6 +1,8 @@
 //! Published versions.
 
-use model::{Field, Function, FunctionKey, FunctionState, Qualifier, Timestamp, Version};
+use model::{
+    Field, Function, FunctionKey, FunctionState, Qualifier, Serving, Sha256, Timestamp, Version,
+};
 
 use crate::{Control, Error, Limit, Reason, text, triggers};
 
@@ -104,6 +106,51 @@ fn check_unused(function: &Function, number: u64) -> Result<(), Error> {
         return Err(Error::new(Reason::UsedByAliases, message));
     }
     triggers::check_unbound(function, &Qualifier::Version(number), true)
+}
+
+/// Resolves a qualifier to the version that it serves, and its name. No text is `$LATEST`; an alias resolves to its main
+/// version.
+///
+/// # Errors
+/// The text is no qualifier, or the function has no such version or alias.
+pub fn resolve<'a>(
+    function: &'a Function,
+    qualifier: Option<&str>,
+) -> Result<(Serving<'a>, String), Error> {
+    let text = qualifier.unwrap_or_default();
+    let version = match Qualifier::parse(text)? {
+        Qualifier::Latest => Some(Version::Latest),
+        Qualifier::Version(number) => Some(Version::Number(number)),
+        Qualifier::Alias(name) => function.alias(&name).map(|alias| alias.version),
+    };
+    let serving = version.and_then(|version| function.serving(version));
+    let serving = serving.ok_or_else(|| {
+        let message = format!(
+            "function {} has no version or alias {text:?}",
+            function.key.name
+        );
+        Error::of(Field::Qualifier, Reason::VersionMissing, message)
+    })?;
+    let name = if text.is_empty() {
+        serving.version.to_string()
+    } else {
+        text.to_owned()
+    };
+    Ok((serving, name))
+}
+
+/// Returns the package of a version; one that is still being prepared counts.
+///
+/// # Errors
+/// There is none.
+pub fn package<'a>(serving: &Serving<'a>) -> Result<&'a Sha256, Error> {
+    let pending = serving.function.pending.as_ref();
+    let pending = pending.map(|pending| &pending.package);
+    let package = serving.code.map(|code| &code.package).or(pending);
+    package.ok_or_else(|| {
+        let message = "the function has no code; update it with a package";
+        Error::new(Reason::FunctionState, message)
+    })
 }
 
 /// Parses the name of an existing version.

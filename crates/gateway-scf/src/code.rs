@@ -1,27 +1,16 @@
 //! Packages with code: embedded in a request, or an object in a bucket.
 
+use ::control::packages::StoredPackage;
 use bucket::StoreError;
 use futures_util::StreamExt;
-use model::{BucketName, Sha256};
+use model::BucketName;
 use scf::types::Code as CodeFields;
 use scf::{Code, Error};
-use tokio::task::JoinError;
-use worker::{PackageError, PackageWriter};
 
-use super::error::{self, unsupported};
+use super::error::{self, Refused, unsupported};
 use super::{Caller, Gateway};
 use crate::object_source::ObjectReadError;
 use scf::lenient_base64;
-
-/// The advice for packages that are too large for a request.
-pub(super) const LARGER_PACKAGE_HINT: &str = "; put a larger one into a bucket and name it by CosBucketName and CosObjectName, as virga deploy does";
-
-/// A package that was stored and unpacked.
-#[derive(Clone)]
-pub(super) struct StoredPackage {
-    pub(super) package: Sha256,
-    pub(super) size: u64,
-}
 
 /// The source of a package.
 enum PackageSource {
@@ -36,35 +25,18 @@ pub(super) async fn store_package(
     gateway: &Gateway,
     caller: Caller<'_>,
     fields: CodeFields,
-) -> Result<StoredPackage, Error> {
-    let package = match package_source(caller, &gateway.region, fields)? {
+) -> Result<StoredPackage, Refused> {
+    match package_source(caller, &gateway.region, fields)? {
         PackageSource::Text(text) => {
-            let (packages, limit) = (gateway.packages.clone(), gateway.limits.package_bytes);
-            let kept = tokio::task::spawn_blocking(move || {
-                let bytes = decode(text)?;
-                let size = bytes.len() as u64;
-                if size > limit {
-                    let message = format!(
-                        "ZipFile: the package has {size} bytes; up to {limit} are allowed in a request{LARGER_PACKAGE_HINT}"
-                    );
-                    return Err(Error::new(Code::InvalidZipFile, message));
-                }
-                packages
-                    .put(&bytes)
-                    .map_err(error::package)
-                    .map(|package| (package, size))
-            });
-            kept.await.map_err(|e| error::internal(&e))??
+            let decoded = tokio::task::spawn_blocking(move || decode(text)).await;
+            let bytes = decoded.map_err(|e| error::internal(&e))??;
+            Ok(gateway.control.store_package(bytes).await?)
         }
-        PackageSource::Object { bucket, key } => fetch(gateway, caller, &bucket, &key).await?,
-    };
-    let (package, size) = package;
-    let packages = gateway.packages.clone();
-    let unpacked = tokio::task::spawn_blocking(move || {
-        packages.unpack(&package).map_err(error::package)?;
-        Ok(StoredPackage { package, size })
-    });
-    unpacked.await.map_err(|e| error::internal(&e))?
+        PackageSource::Object { bucket, key } => {
+            let stored = fetch(gateway, caller, &bucket, &key).await?;
+            Ok(gateway.control.unpack_package(stored).await?)
+        }
+    }
 }
 
 /// Stores a package from a bucket. The limit is that of the unpacked size, since SCF limits only that.
@@ -73,7 +45,7 @@ async fn fetch(
     caller: Caller<'_>,
     bucket: &BucketName,
     key: &str,
-) -> Result<(Sha256, u64), Error> {
+) -> Result<StoredPackage, Refused> {
     // Like bodies, packages wait for memory in max-min fair order between accounts.
     let turn = gateway.limits.package_bytes;
     let _share = gateway.package_memory.acquire(caller.account, turn).await;
@@ -82,32 +54,16 @@ async fn fetch(
         .object_source
         .open(caller.principal, bucket, key, limit);
     let refused = |why: ObjectReadError| object_error(&why, bucket, key, limit);
-    let mut pieces = opened.await.map_err(refused)?.into_stream();
-    let packages = gateway.packages.clone();
-    let write = move |mut incoming: PackageWriter, piece: bytes::Bytes| {
-        tokio::task::spawn_blocking(move || incoming.write(&piece).map(|()| incoming))
-    };
-    let begun = tokio::task::spawn_blocking(move || packages.receive());
-    let mut incoming = flatten_join(begun.await)?;
-    while let Some(piece) = pieces.next().await {
+    let mut size = 0;
+    let pieces = opened.await.map_err(refused)?.into_stream().map(|piece| {
         let piece = piece.map_err(|e| refused(ObjectReadError::Other(e)))?;
-        if incoming.size() + piece.len() as u64 > limit {
-            return Err(refused(ObjectReadError::TooLarge(
-                incoming.size() + piece.len() as u64,
-            )));
+        size += piece.len() as u64;
+        if size > limit {
+            return Err(Refused::from(refused(ObjectReadError::TooLarge(size))));
         }
-        incoming = flatten_join(write(incoming, piece).await)?;
-    }
-    let size = incoming.size();
-    let kept = tokio::task::spawn_blocking(move || incoming.keep());
-    Ok((flatten_join(kept.await)?, size))
-}
-
-/// Flattens the result of a blocking task on the package store.
-fn flatten_join<T>(joined: Result<Result<T, PackageError>, JoinError>) -> Result<T, Error> {
-    joined
-        .map_err(|e| error::internal(&e))?
-        .map_err(error::package)
+        Ok(piece)
+    });
+    gateway.control.receive_package(pieces).await
 }
 
 fn package_source(
@@ -221,6 +177,12 @@ fn decode(text: String) -> Result<Vec<u8>, Error> {
             format!("ZipFile: it is not base64: {e}"),
         )
     })
+}
+
+/// Parses `TRUE` or `FALSE`; nothing and an empty text are none.
+pub(super) fn flag_if_given(field: &str, given: Option<&str>) -> Result<Option<bool>, Error> {
+    let given = given.filter(|text| !text.is_empty());
+    given.map(|text| flag(field, Some(text))).transpose()
 }
 
 /// Parses `TRUE` or `FALSE`, case-insensitively.

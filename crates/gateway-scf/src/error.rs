@@ -6,7 +6,30 @@ use events::QueueError;
 use model::{Field, Invalid};
 use scf::{Code, Error};
 use telemetry::LogStoreError;
-use worker::PackageError;
+
+/// An error in the middle of an operation: its own, or of a part that the gateway adds, such as a document in the request.
+pub(super) struct Refused(Error);
+
+impl From<control::Error> for Refused {
+    fn from(error: control::Error) -> Self {
+        Self(control(error))
+    }
+}
+
+impl From<Error> for Refused {
+    fn from(error: Error) -> Self {
+        Self(error)
+    }
+}
+
+impl From<Refused> for Error {
+    fn from(Refused(error): Refused) -> Self {
+        error
+    }
+}
+
+/// The advice for packages that are too large for a request.
+pub(super) const LARGER_PACKAGE_HINT: &str = "; put a larger one into a bucket and name it by CosBucketName and CosObjectName, as virga deploy does";
 
 /// Maps an error of an operation.
 pub(super) fn control(error: control::Error) -> Error {
@@ -21,6 +44,10 @@ pub(super) fn control(error: control::Error) -> Error {
         Reason::FunctionMissing => Code::FunctionNotFound,
         Reason::VersionMissing => Code::FunctionVersionNotFound,
         Reason::AliasMissing => Code::AliasNotFound,
+        Reason::RoleMissing => Code::RoleNotFound,
+        Reason::LayerMissing => Code::LayerNotFound,
+        Reason::LayerVersionMissing => Code::LayerVersionNotFound,
+        Reason::InterpreterMissing => Code::InvalidRuntime,
         Reason::FunctionExists => Code::FunctionNameInUse,
         Reason::AliasExists => Code::AliasInUse,
         Reason::AliasPermanent => Code::DeleteAliasFailed,
@@ -29,6 +56,10 @@ pub(super) fn control(error: control::Error) -> Error {
         Reason::UsedByTriggers { .. } => Code::TriggerInUse,
         Reason::FunctionState => Code::FunctionStatusError,
         Reason::NothingToPublish => Code::PublishVersionFailed,
+        Reason::NothingToCopy => Code::CopyFunctionFailed,
+        Reason::ReservedName => Code::EnvironmentSystemProtect,
+        Reason::Unsupported => Code::UnsupportedOperation,
+        Reason::BuildFailed => Code::FailedOperation,
         Reason::LimitReached(limit) => limit_code(limit),
         Reason::Account => Code::FailedOperation,
         Reason::Conflict => Code::OperationConflict,
@@ -40,6 +71,7 @@ pub(super) fn control(error: control::Error) -> Error {
         Reason::UsedByAliases | Reason::UsedByTriggers { can_force: true } => {
             ", or set ForceDelete to TRUE"
         }
+        Reason::LimitReached(Limit::PackageBytes) => LARGER_PACKAGE_HINT,
         _ => "",
     };
     let message = match field {
@@ -54,6 +86,10 @@ fn limit_code(limit: Limit) -> Code {
         Limit::Functions => Code::LimitExceededFunction,
         Limit::Versions => Code::LimitExceededFunctionVersions,
         Limit::Aliases => Code::LimitExceededAlias,
+        Limit::Layers | Limit::LayersOfFunction => Code::LimitExceededLayers,
+        Limit::LayerVersions => Code::LimitExceededLayerVersions,
+        Limit::EnvironmentBytes => Code::EnvironmentExceededLimit,
+        Limit::PackageBytes => Code::InvalidZipFile,
         Limit::RecordBytes => Code::LimitExceededQuota,
     }
 }
@@ -61,6 +97,9 @@ fn limit_code(limit: Limit) -> Code {
 /// Returns the error code for an invalid value of a field.
 fn field_code(field: Field) -> Code {
     match field {
+        Field::Package => Code::InvalidZipFile,
+        Field::Environment => Code::InvalidEnvironment,
+        Field::Layers => Code::InvalidLayers,
         Field::AliasName => Code::InvalidAlias,
         Field::Description => Code::InvalidDescription,
         Field::Routing | Field::RuleKey | Field::RuleMethod | Field::RuleExpression => {
@@ -121,6 +160,15 @@ pub(super) fn wire_name(field: Field) -> &'static str {
         Field::Domain => "Domain",
         Field::Protocol => "Protocol",
         Field::PathPattern => "PathMatch",
+        Field::CopyName => "NewFunctionName",
+        Field::Package => "ZipFile",
+        Field::InstallDependencies => "InstallDependency",
+        Field::Environment => "Environment",
+        Field::Layers => "Layers",
+        Field::LayerVersion => "LayerVersion",
+        Field::License => "LicenseInfo",
+        Field::CompatibleRuntimes => "CompatibleRuntimes",
+        Field::Tags => "Tags",
         Field::AliasName => "Name",
         Field::Description => "Description",
         Field::Routing => "RoutingConfig",
@@ -211,25 +259,6 @@ pub(super) fn access(error: catalog::Error) -> Error {
         }
         catalog::Error::Exists => Error::new(Code::OperationConflict, error.to_string()),
         _ => function(error),
-    }
-}
-
-/// Maps an error of a change to a layer.
-pub(super) fn layer(error: catalog::Error) -> Error {
-    match &error {
-        catalog::Error::Quota(limit) => {
-            let message = format!("the account has its {limit} layers already; delete one first");
-            Error::new(Code::LimitExceededLayers, message)
-        }
-        catalog::Error::Full(_) => Error::new(Code::LimitExceededLayerVersions, error.to_string()),
-        _ => function(error),
-    }
-}
-
-pub(super) fn package(error: PackageError) -> Error {
-    match error {
-        PackageError::Refused(why) => Error::new(Code::InvalidZipFile, format!("ZipFile: {why}")),
-        other => internal(&other),
     }
 }
 

@@ -15,7 +15,7 @@ use traffic::{
     BodyError, BodyReader, Connection, FairPermit, IN_MEMORY_MAX, Peer, ReceivedBody, SpooledBody,
 };
 
-use super::code::LARGER_PACKAGE_HINT;
+use super::error::LARGER_PACKAGE_HINT;
 use super::{Gateway, RequestOrigin, known_action};
 
 /// A received body.

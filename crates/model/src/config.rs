@@ -93,6 +93,24 @@ pub struct FunctionConfig {
     pub echo: BTreeMap<String, serde_json::Value>,
 }
 
+impl FunctionConfig {
+    /// Name under which the stored fields hold whether dependencies are installed.
+    const INSTALLS: &str = "InstallDependency";
+
+    /// Returns whether a package's dependencies are installed if a change of the code does not say.
+    pub fn installs(&self) -> bool {
+        let stored = self.echo.get(Self::INSTALLS);
+        let stored = stored.and_then(serde_json::Value::as_str);
+        stored.is_some_and(|text| text.eq_ignore_ascii_case("TRUE"))
+    }
+
+    /// Sets whether dependencies are installed.
+    pub fn set_installs(&mut self, install: bool) {
+        let shown = if install { "TRUE" } else { "FALSE" };
+        self.echo.insert(Self::INSTALLS.into(), shown.into());
+    }
+}
+
 /// Settings of a web function.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WebConfig {

@@ -88,6 +88,24 @@ pub enum Field {
     Protocol,
     /// Path pattern.
     PathPattern,
+    /// New name of a copy.
+    CopyName,
+    /// Package with code.
+    Package,
+    /// Whether dependencies are installed.
+    InstallDependencies,
+    /// Environment variables.
+    Environment,
+    /// Layers of a function.
+    Layers,
+    /// Version of a layer.
+    LayerVersion,
+    /// Licence of a layer.
+    License,
+    /// Runtimes that a layer is for.
+    CompatibleRuntimes,
+    /// Tags.
+    Tags,
     /// Alias name.
     AliasName,
     /// Description.
@@ -141,6 +159,15 @@ impl fmt::Display for Field {
             Self::Domain => "domain",
             Self::Protocol => "protocol",
             Self::PathPattern => "path pattern",
+            Self::CopyName => "new name of a copy",
+            Self::Package => "package",
+            Self::InstallDependencies => "installation of dependencies",
+            Self::Environment => "environment variables",
+            Self::Layers => "layers",
+            Self::LayerVersion => "layer version",
+            Self::License => "license",
+            Self::CompatibleRuntimes => "compatible runtimes",
+            Self::Tags => "tags",
             Self::AliasName => "alias name",
             Self::Description => "description",
             Self::Routing => "routing",

@@ -6,16 +6,8 @@ use catalog::Stored;
 use model::{Function, FunctionKey};
 use scf::Error;
 
+use super::super::error::Refused;
 use super::super::{Gateway, error};
-
-/// An error of the API that an edit may return.
-struct Refused(Error);
-
-impl From<control::Error> for Refused {
-    fn from(error: control::Error) -> Self {
-        Self(error::control(error))
-    }
-}
 
 /// Changes a function in any state, for settings that concern neither its code nor its instances.
 pub(in super::super) async fn change_in_any_state<T>(
@@ -23,22 +15,9 @@ pub(in super::super) async fn change_in_any_state<T>(
     key: &FunctionKey,
     edit: impl Fn(&mut Function) -> Result<T, Error>,
 ) -> Result<T, Error> {
-    let edit = |function: &mut Function| edit(function).map_err(Refused);
+    let edit = |function: &mut Function| edit(function).map_err(Refused::from);
     let changed = gateway.control.change_in_any_state(key, edit).await;
-    changed.map_err(|Refused(error)| error)
-}
-
-/// Replaces a function's record, unless it is unchanged. Returns false if another change came first.
-pub(in super::super) async fn replace(
-    gateway: &Gateway,
-    old: &Arc<Stored<Function>>,
-    new: &Function,
-) -> Result<bool, Error> {
-    gateway
-        .control
-        .replace(old, new)
-        .await
-        .map_err(error::control)
+    changed.map_err(Error::from)
 }
 
 pub(in super::super) fn get(

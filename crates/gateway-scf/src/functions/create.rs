@@ -2,19 +2,16 @@
 
 use std::collections::BTreeMap;
 
-use model::{
-    Function, FunctionConfig, FunctionId, FunctionKey, FunctionKind, FunctionState, MemoryMb,
-    Runtime, Seconds, WebConfig,
-};
+use ::control::functions::{NewFunction, check_install, timeout};
+use model::{FunctionConfig, FunctionKey, FunctionKind, MemoryMb, Runtime, Seconds, WebConfig};
 use scf::action::CreateFunction;
 use scf::{Code, Error, types as t};
 
 use super::super::code::flag;
-use super::super::{Caller, Gateway, Serve, code, error, layers};
+use super::super::error::{control, invalid};
+use super::super::{Caller, Gateway, Serve, code, layers};
 use super::echo::Echo;
-use super::{
-    fields, handler, install_dependency, key, random, role, runtime_of, set_code, timeout,
-};
+use super::{fields, handler, key};
 
 /// Source: SCF's default if a request has no runtime.
 const DEFAULT_RUNTIME: &str = "Python2.7";
@@ -41,49 +38,22 @@ impl Serve for CreateFunction {
             .as_deref()
             .filter(|name| !name.is_empty())
             .unwrap_or(DEFAULT_RUNTIME);
-        let runtime = runtime_of(gateway, runtime)?;
-        let limits = &gateway.limits;
+        let runtime = gateway.control.runtime(runtime).map_err(control)?;
         let mut config = config(gateway, caller, &request, &key, kind, runtime)?;
         Echo::of_create(&request)?.add_to(&mut config.echo);
-        let install = install_dependency(request.install_dependency.as_deref(), runtime)?;
-        let tags = fields::tags(request.tags.as_deref())?;
-        if gateway.catalog.function(&key).is_some() {
-            return Err(error::function(catalog::Error::Exists));
-        }
-        if !gateway.catalog.has_namespace(key.account, &key.namespace) {
-            return Err(error::function(catalog::Error::NoNamespace(key.namespace)));
-        }
-        let taken = code::store_package(gateway, caller, request.code).await?;
-        layers::check_size(gateway, Some(&taken.package), &config.layers).await?;
-        let now = clock::now_ms();
-        let mut function = Function {
-            id: FunctionId::from_random(random()),
+        let install = flag("InstallDependency", request.install_dependency.as_deref())?;
+        check_install(install, runtime).map_err(control)?;
+        let new = NewFunction {
             key,
             kind,
             runtime,
             config,
-            code: None,
-            pending: None,
-            state: FunctionState::Creating,
-            reasons: Vec::new(),
-            revision: 0,
-            added: now,
-            modified: now,
-            tags,
-            reserved_mb: None,
-            events: None,
+            tags: fields::tags(request.tags.as_deref())?,
             async_run,
-            versions: BTreeMap::new(),
-            last_version: 0,
-            aliases: BTreeMap::new(),
-            triggers: Vec::new(),
+            install,
         };
-        set_code(&mut function, taken, install, None);
-        gateway
-            .catalog
-            .create_function(&function, limits)
-            .await
-            .map_err(error::function)?;
+        let package = code::store_package(gateway, caller, request.code);
+        gateway.control.create_function(new, package).await?;
         Ok(t::Empty {})
     }
 }
@@ -103,24 +73,33 @@ fn config(
         description: fields::description(request.description.as_deref(), limits)?,
         handler: handler(request.handler.as_deref())?.unwrap_or_default(),
         memory: match request.memory_size {
-            Some(mb) => MemoryMb::parse(mb, limits).map_err(error::invalid)?,
+            Some(mb) => MemoryMb::parse(mb, limits).map_err(invalid)?,
             None => MemoryMb::default(),
         },
         timeout: timeout(
             request.timeout.unwrap_or(DEFAULT_TIMEOUT_S),
             async_run,
             limits,
-        )?,
+        )
+        .map_err(invalid)?,
         init_timeout: Seconds::init_timeout(
             request.init_timeout.unwrap_or(DEFAULT_INIT_TIMEOUT_S),
             limits,
         )
-        .map_err(error::invalid)?,
+        .map_err(invalid)?,
         environment: fields::environment(request.environment.as_ref(), limits)?.unwrap_or_default(),
         public_net: fields::public_net(request.public_net_config.as_ref())?.unwrap_or(true),
-        layers: layers::given(gateway, caller, request.layers.as_deref(), runtime, &[])?
-            .unwrap_or_default(),
-        role: role::given(gateway, caller, request.role.as_deref())?.flatten(),
+        layers: match request.layers.as_deref() {
+            Some(given) => layers::attachable(gateway, caller, given, runtime, &[])?,
+            None => Vec::new(),
+        },
+        role: match request.role.as_deref() {
+            Some(name) => {
+                let role = gateway.control.function_role(caller.account, name);
+                role.map_err(control)?
+            }
+            None => None,
+        },
         web: fields::web(
             kind,
             WebConfig::default(),

@@ -2,24 +2,18 @@
 
 use std::collections::BTreeMap;
 
-use model::{
-    DeadLetter, Field, FunctionKind, InstanceConcurrency, Invalid, Limits, Namespace, WebConfig,
-};
+use ::control::text;
+use model::{DeadLetter, FunctionKind, InstanceConcurrency, Limits, Namespace, WebConfig};
 use scf::types as t;
 use scf::{Code, Error};
 use serde_json::Value;
 
 use super::super::Gateway;
-use super::error;
-
-/// Prefixes of environment variables that SCF reserves.
-const RESERVED: &[&str] = &["SCF_", "QCLOUD_", "TENCENTCLOUD_", "TECENTCLOUD_"];
-/// Source: SCF's tag limits.
-const TAGS_MAX: usize = 50;
+use super::super::error::control;
 
 /// Parses a description.
 pub(in super::super) fn description(given: Option<&str>, limits: &Limits) -> Result<String, Error> {
-    control::text::description(given, limits).map_err(error::control)
+    text::description(given, limits).map_err(control)
 }
 
 /// Parses the environment variables, if present. An empty list, or a single variable without a name, clears them.
@@ -30,62 +24,17 @@ pub(super) fn environment(
     let Some(variables) = given.and_then(|environment| environment.variables.as_ref()) else {
         return Ok(None);
     };
-    let mut environment = BTreeMap::new();
-    let mut bytes = 0;
-    for t::Variable { key, value } in variables {
-        if key.is_empty() && value.is_empty() {
-            continue;
-        }
-        let well_formed = key.bytes().next().is_some_and(|b| b.is_ascii_alphabetic())
-            && key.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
-        let shown: String = key.chars().take(80).collect();
-        if !well_formed {
-            let message = format!(
-                "Environment: key {shown:?} is not allowed; a letter, then letters, digits and _ are"
-            );
-            return Err(Error::new(Code::InvalidEnvironment, message));
-        }
-        if RESERVED.iter().any(|prefix| key.starts_with(prefix)) {
-            let message = format!(
-                "Environment: key {shown:?} is not allowed; the prefixes {} are reserved",
-                RESERVED[..3].join(", ")
-            );
-            return Err(Error::new(Code::EnvironmentSystemProtect, message));
-        }
-        if value.contains('\0') {
-            let message =
-                format!("Environment: the value of {shown:?} contains a NUL byte; remove it");
-            return Err(Error::new(Code::InvalidEnvironment, message));
-        }
-        bytes += key.len() + value.len();
-        environment.insert(key.clone(), value.clone());
-    }
-    if bytes > limits.environment_bytes as usize {
-        let message = format!(
-            "Environment: {bytes} bytes are not allowed; up to {} are",
-            limits.environment_bytes
-        );
-        return Err(Error::new(Code::EnvironmentExceededLimit, message));
-    }
-    Ok(Some(environment))
+    let pairs = variables
+        .iter()
+        .map(|given| (given.key.as_str(), given.value.as_str()));
+    let environment = ::control::functions::environment(pairs, limits);
+    environment.map(Some).map_err(control)
 }
 
 pub(in super::super) fn tags(given: Option<&[t::Tag]>) -> Result<BTreeMap<String, String>, Error> {
-    let given = given.unwrap_or_default();
-    if given.len() > TAGS_MAX
-        || given
-            .iter()
-            .any(|tag| tag.key.is_empty() || tag.key.len() > 127 || tag.value.len() > 255)
-    {
-        let message = format!(
-            "Tags: up to {TAGS_MAX} with keys of 1 to 127 and values of up to 255 bytes are allowed"
-        );
-        return Err(Error::new(Code::InvalidParameterValue, message));
-    }
-    Ok(given
-        .iter()
-        .map(|tag| (tag.key.clone(), tag.value.clone()))
-        .collect())
+    let given = given.unwrap_or_default().iter();
+    let pairs = given.map(|tag| (tag.key.clone(), tag.value.clone()));
+    text::tags(pairs.collect()).map_err(control)
 }
 
 /// Parses whether a function reaches more than virga's own services, if present.
@@ -112,7 +61,7 @@ const CONCURRENCY_MAX: i64 = 100;
 const WEBSOCKET_IDLE_MAX_S: i64 = 1800;
 
 /// Reads a number in a document. Signature version 1 transmits all values as text.
-pub(super) fn number(given: &Value) -> Option<i64> {
+pub(in super::super) fn number(given: &Value) -> Option<i64> {
     given.as_i64().or_else(|| given.as_str()?.parse().ok())
 }
 
@@ -200,54 +149,6 @@ pub(super) fn dead_letter(
         return Ok(None);
     };
     let text = |name: &str| given[name].as_str().unwrap_or_default();
-    let target = DeadLetter::parse(text("Type"), text("Name"), own).map_err(error::invalid)?;
-    match &target {
-        Some(target) if !gateway.runner.may_send_to(target) => {
-            let allowed = "endpoints in the operator's option dead_letter_endpoints are";
-            let refused = Invalid::new(Field::DeadLetter, target.name(), allowed);
-            Err(error::invalid(refused))
-        }
-        _ => Ok(Some(target)),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn given(pairs: &[(&str, &str)]) -> t::Environment {
-        let variable = |(key, value): &(&str, &str)| t::Variable {
-            key: (*key).into(),
-            value: (*value).into(),
-        };
-        t::Environment {
-            variables: Some(pairs.iter().map(variable).collect()),
-        }
-    }
-
-    #[test]
-    fn variables_are_checked_by_name_and_size() {
-        let limits = Limits {
-            environment_bytes: 10,
-            ..Limits::default()
-        };
-        let code =
-            |pairs: &[(&str, &str)]| environment(Some(&given(pairs)), &limits).map_err(|e| e.code);
-        assert_eq!(
-            code(&[("A_1", "x")]).map(|found| found.map(|map| map.len())),
-            Ok(Some(1))
-        );
-        // The tool-kit sends this to clear the list.
-        assert_eq!(code(&[("", "")]), Ok(Some(BTreeMap::new())));
-        assert_eq!(environment(None, &limits), Ok(None));
-        for bad in ["1A", "A-B", "", "\u{e4}"] {
-            assert_eq!(code(&[(bad, "x")]), Err(Code::InvalidEnvironment), "{bad}");
-        }
-        assert_eq!(code(&[("SCF_X", "x")]), Err(Code::EnvironmentSystemProtect));
-        assert_eq!(
-            code(&[("A", "0123456789")]),
-            Err(Code::EnvironmentExceededLimit)
-        );
-        assert_eq!(code(&[("A", "\0")]), Err(Code::InvalidEnvironment));
-    }
+    let target = gateway.control.dead_letter(text("Type"), text("Name"), own);
+    target.map(Some).map_err(control)
 }

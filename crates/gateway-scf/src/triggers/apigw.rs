@@ -1,5 +1,6 @@
 //! API gateway triggers. Each trigger has its own service, which is created with it.
 
+use ::control::random;
 use model::{
     ApiMethod, ApiPath, FunctionKey, FunctionKind, GatewayApi, Invalid, Stage, TriggerName,
     TriggerSpec,
@@ -10,7 +11,6 @@ use serde_json::{Value, json};
 
 use super::super::Gateway;
 use super::super::error::{self, unsupported};
-use super::super::functions::random;
 use super::TriggerFields;
 use super::http::{document, flag, unused_id, wrong};
 

@@ -1,12 +1,12 @@
 //! Function URLs. A new URL gets a random id, which replaces the trigger name of the request.
 
+use ::control::random;
 use model::{Cors, FunctionKey, FunctionUrl, Trigger, TriggerName, TriggerSpec, UrlAuth};
 use scf::{Code, Error};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
 
-use super::super::functions::random;
 use super::super::{Gateway, error};
 use super::TriggerFields;
 use hosts::Addresses;

@@ -69,6 +69,10 @@ pub(super) fn assemble(
         control: Control {
             catalog: stores.catalog.clone(),
             limits: engine.limits.clone(),
+            packages: stores.packages.clone(),
+            worker: engine.worker.clone(),
+            builds: engine.builds.clone(),
+            runner: engine.runner.clone(),
         },
         catalog: stores.catalog,
         packages: stores.packages,

@@ -64,7 +64,10 @@ const ARROWS: &[(&str, &[&str])] = &[
             "worker",
         ],
     ),
-    ("control", &["catalog", "clock", "model"]),
+    (
+        "control",
+        &["catalog", "clock", "engine", "model", "worker"],
+    ),
     ("ownership", &["catalog", "clock", "hosts", "model"]),
     (
         "triggers",
