@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use catalog::Stored;
-use model::{Function, FunctionKey};
+use model::{AccountId, Function, FunctionKey, Namespace};
 
 use crate::{Control, Error, Reason};
 
@@ -74,17 +74,27 @@ impl Control {
     /// The function or its namespace does not exist.
     pub fn function(&self, key: &FunctionKey) -> Result<Arc<Stored<Function>>, Error> {
         self.catalog.function(key).ok_or_else(|| {
-            if self.catalog.has_namespace(key.account, &key.namespace) {
+            let missing = self.check_namespace(key.account, &key.namespace);
+            missing.err().unwrap_or_else(|| {
                 let message = format!(
                     "function {} does not exist in namespace {}",
                     key.name, key.namespace
                 );
                 Error::new(Reason::FunctionMissing, message)
-            } else {
-                let message = format!("namespace {} does not exist", key.namespace);
-                Error::new(Reason::NamespaceMissing, message)
-            }
+            })
         })
+    }
+
+    /// Checks that a namespace exists.
+    ///
+    /// # Errors
+    /// It does not.
+    pub fn check_namespace(&self, account: AccountId, namespace: &Namespace) -> Result<(), Error> {
+        if self.catalog.has_namespace(account, namespace) {
+            return Ok(());
+        }
+        let message = format!("namespace {namespace} does not exist");
+        Err(Error::new(Reason::NamespaceMissing, message))
     }
 
     /// Finds a function and checks that its state allows a change.

@@ -2,9 +2,9 @@
 
 use control::aliases::{AliasSettings, RoutingSettings, RuleSettings, existing, list};
 use model::{Alias, Routing, RoutingRule};
+use scf::Error;
 use scf::action::{CreateAlias, DeleteAlias, GetAlias, ListAliases, UpdateAlias};
 use scf::types as t;
-use scf::{Code, Error};
 
 use super::error;
 use super::functions::{find, key, page};
@@ -160,6 +160,6 @@ fn number(field: &str, text: Option<&str>) -> Result<Option<i64>, Error> {
     };
     text.parse().map(Some).map_err(|_| {
         let message = format!("{field}: {text:?} is not allowed; a number is");
-        Error::new(Code::InvalidParameterValue, message)
+        error::parameter(message)
     })
 }

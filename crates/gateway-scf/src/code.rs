@@ -1,13 +1,12 @@
 //! Packages with code: embedded in a request, or an object in a bucket.
 
 use ::control::packages::StoredPackage;
-use bucket::StoreError;
 use futures_util::StreamExt;
 use model::BucketName;
+use scf::Error;
 use scf::types::Code as CodeFields;
-use scf::{Code, Error};
 
-use super::error::{self, Refused, unsupported};
+use super::error::{self, Refused, Rejected, unsupported};
 use super::{Caller, Gateway};
 use crate::object_source::ObjectReadError;
 use scf::lenient_base64;
@@ -53,7 +52,7 @@ async fn fetch(
     let opened = gateway
         .object_source
         .open(caller.principal, bucket, key, limit);
-    let refused = |why: ObjectReadError| object_error(&why, bucket, key, limit);
+    let refused = |why: ObjectReadError| error::object(&why, bucket, key, limit);
     let mut size = 0;
     let pieces = opened.await.map_err(refused)?.into_stream().map(|piece| {
         let piece = piece.map_err(|e| refused(ObjectReadError::Other(e)))?;
@@ -96,8 +95,8 @@ fn package_source(
     let zip_file = fields.zip_file.filter(|text| !text.is_empty());
     let sources = others.len() + usize::from(in_bucket) + usize::from(zip_file.is_some());
     if sources > 1 && (in_bucket || zip_file.is_some()) {
-        return Err(Error::new(
-            Code::InvalidCode,
+        return Err(error::rejected(
+            Rejected::CodeSource,
             "Code: exactly one source is allowed; send ZipFile, or CosBucketName and CosObjectName, and no other",
         ));
     }
@@ -113,8 +112,8 @@ fn package_source(
             fields.cos_object_name.as_deref().unwrap_or_default(),
             fields.cos_bucket_region.as_deref().unwrap_or_default(),
         ),
-        (None, None) => Err(Error::new(
-            Code::MissingCode,
+        (None, None) => Err(error::rejected(
+            Rejected::CodeMissing,
             "Code: ZipFile, a zip archive in base64, is missing, and so are CosBucketName and CosObjectName",
         )),
     }
@@ -130,53 +129,27 @@ fn object(
     region: &str,
 ) -> Result<PackageSource, Error> {
     let bucket = BucketName::of(caller.account, bucket)
-        .map_err(|e| Error::new(Code::InvalidCosBucketName, error::rejection(&e)))?;
+        .map_err(|e| error::rejected(Rejected::Bucket, error::rejection(&e)))?;
     let key = key.strip_prefix('/').unwrap_or(key);
     if key.is_empty() {
         let message =
             "CosObjectName: it is missing; the key of a zip archive in the bucket is expected";
-        return Err(Error::new(Code::InvalidCosObjectName, message));
+        return Err(error::rejected(Rejected::ObjectKey, message));
     }
     if !region.is_empty() && region != own_region {
         let shown: String = region.chars().take(60).collect();
         let message = format!(
             "CosBucketRegion: {shown:?} is not allowed; {own_region} is, where virga's buckets are"
         );
-        return Err(Error::new(Code::InvalidCosBucketRegion, message));
+        return Err(error::rejected(Rejected::BucketRegion, message));
     }
     let key = key.to_owned();
     Ok(PackageSource::Object { bucket, key })
 }
 
-fn object_error(why: &ObjectReadError, bucket: &BucketName, key: &str, limit: u64) -> Error {
-    let shown: String = key.chars().take(200).collect();
-    let (code, field) = match why {
-        ObjectReadError::Off => (Code::UnsupportedOperation, "CosBucketName"),
-        ObjectReadError::NoBucket => (Code::CosNotFound, "CosBucketName"),
-        ObjectReadError::NoObject => (Code::CosObjectNotFound, "CosObjectName"),
-        ObjectReadError::Denied => (Code::UnauthorizedOperation, "CosObjectName"),
-        ObjectReadError::TooLarge(_) => (Code::InvalidZipFile, "CosObjectName"),
-        ObjectReadError::Other(StoreError::Archived(_)) => {
-            (Code::InvalidCosObjectName, "CosObjectName")
-        }
-        ObjectReadError::Other(_) => (Code::InternalError, "CosObjectName"),
-    };
-    let allowed = match why {
-        ObjectReadError::TooLarge(_) => {
-            format!("; a package in a bucket may have up to {limit} (unpacked_bytes)")
-        }
-        _ => String::new(),
-    };
-    Error::new(code, format!("{field}: {bucket}/{shown}: {why}{allowed}"))
-}
-
 fn decode(text: String) -> Result<Vec<u8>, Error> {
-    lenient_base64::decode(text).map_err(|e| {
-        Error::new(
-            Code::InvalidZipFileBase64,
-            format!("ZipFile: it is not base64: {e}"),
-        )
-    })
+    lenient_base64::decode(text)
+        .map_err(|e| error::rejected(Rejected::Base64, format!("ZipFile: it is not base64: {e}")))
 }
 
 /// Parses `TRUE` or `FALSE`; nothing and an empty text are none.
@@ -192,7 +165,7 @@ pub(super) fn flag(field: &str, given: Option<&str>) -> Result<bool, Error> {
         Some("TRUE") => Ok(true),
         Some(other) => {
             let message = format!("{field}: {other:?} is not allowed; TRUE and FALSE are");
-            Err(Error::new(Code::InvalidParameterValue, message))
+            Err(error::parameter(message))
         }
     }
 }

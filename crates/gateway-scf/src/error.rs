@@ -1,5 +1,9 @@
 //! The mapping of internal errors to the API's codes.
 
+mod rejected;
+
+pub(super) use rejected::{Rejected, object, parameter, rejected};
+
 use control::{Limit, Reason};
 use engine::invoke::IngestError;
 use events::QueueError;

@@ -4,13 +4,13 @@ use bytes::Bytes;
 use engine::invoke::{FunctionLookup, Invocation, InvocationResult};
 use events::{EventOrigin, NewEvent};
 use model::{Alias, FunctionKey, FunctionName, InvocationOrigin, Namespace, Qualifier, RoutingKey};
+use scf::Error;
 use scf::action::{Invoke, InvokeFunction};
 use scf::types::{InvokeFunctionRequest, InvokeRequest, InvokeResponse, InvokeResult};
-use scf::{Code, Error};
 use serde::de::IgnoredAny;
 use serde_json::Value;
 
-use super::error;
+use super::error::{self, Rejected};
 use super::{Caller, Gateway, Serve};
 
 /// Extracts the target fields that both actions have in common.
@@ -39,12 +39,12 @@ impl Serve for Invoke {
                 let message = format!(
                     "InvocationType: {other:?} is not allowed; RequestResponse and Event are"
                 );
-                return Err(Error::new(Code::InvalidInvokeType, message));
+                return Err(error::rejected(Rejected::InvocationType, message));
             }
         };
         let event = EventArgument {
             field: "ClientContext",
-            code: Code::InvalidClientContext,
+            rejected: Rejected::ClientContext,
             text: request.client_context,
         };
         let target = target_of!(request);
@@ -66,7 +66,7 @@ impl Serve for InvokeFunction {
     ) -> Result<InvokeResponse, Error> {
         let event = EventArgument {
             field: "Event",
-            code: Code::Payload,
+            rejected: Rejected::Event,
             text: request.event,
         };
         let target = target_of!(request);
@@ -90,7 +90,7 @@ struct InvokeTarget {
 
 struct EventArgument {
     field: &'static str,
-    code: Code,
+    rejected: Rejected,
     text: Option<String>,
 }
 
@@ -121,7 +121,7 @@ impl InvokeTarget {
             Some("Tail") => true,
             Some(other) => {
                 let message = format!("LogType: {other:?} is not allowed; None and Tail are");
-                return Err(Error::new(Code::InvalidParameterValue, message));
+                return Err(error::parameter(message));
             }
         };
         Ok(CheckedTarget {
@@ -202,12 +202,12 @@ impl EventArgument {
                 self.field,
                 text.len()
             );
-            return Err(Error::new(Code::RequestTooLarge, message));
+            return Err(error::rejected(Rejected::EventSize, message));
         }
         match serde_json::from_str::<IgnoredAny>(&text) {
             Ok(_) => Ok(text.into()),
-            Err(e) => Err(Error::new(
-                self.code,
+            Err(e) => Err(error::rejected(
+                self.rejected,
                 format!("{}: it is not JSON: {e}", self.field),
             )),
         }
@@ -225,14 +225,11 @@ fn routing_key(gateway: &Gateway, key: Option<&str>) -> Result<RoutingKey, Error
             "RoutingKey: {} bytes are not allowed; up to {limit} are",
             key.len()
         );
-        return Err(Error::new(Code::InvalidParameterValue, message));
+        return Err(error::parameter(message));
     }
     let pairs: Result<std::collections::BTreeMap<String, Value>, _> = serde_json::from_str(key);
     let pairs = pairs.map_err(|_| {
-        Error::new(
-            Code::InvalidParameterValue,
-            "RoutingKey: a JSON object, such as {\"User\":\"Bob\"}, is allowed",
-        )
+        error::parameter("RoutingKey: a JSON object, such as {\"User\":\"Bob\"}, is allowed")
     })?;
     // Numbers need not be quoted.
     let text = |value: Value| match value {

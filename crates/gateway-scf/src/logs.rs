@@ -3,10 +3,10 @@
 use model::{FunctionKey, FunctionName, Namespace, RequestId, Timestamp};
 use scf::action::GetFunctionLogs;
 use scf::types::{FunctionLog, GetFunctionLogsRequest, GetFunctionLogsResponse, LogSearchContext};
-use scf::{Action, Code, Error};
+use scf::{Action, Error};
 use telemetry::{LogQuery, LogRow, OutcomeFilter, SortKey, SortOrder};
 
-use super::error;
+use super::error::{self, Rejected};
 use super::functions::descending;
 use super::invoke::namespace;
 use super::{Caller, Gateway, Serve};
@@ -72,7 +72,7 @@ fn query(caller: Caller<'_>, request: &GetFunctionLogsRequest) -> Result<LogQuer
         let message = format!(
             "Offset: {offset} with Limit {limit} is not allowed; their sum may be up to {END_MAX}"
         );
-        return Err(Error::new(Code::LimitExceededOffset, message));
+        return Err(error::rejected(Rejected::LogOffset, message));
     }
     let name = |text: &str| FunctionName::parse(text).map_err(error::invalid);
     let id = |text: &str| RequestId::parse(text).map_err(error::invalid);
@@ -118,7 +118,7 @@ pub(super) fn time(field: &str, given: &Option<String>) -> Result<Option<Timesta
         let shown: String = text.chars().take(40).collect();
         let message =
             format!("{field}: {shown:?} is not allowed; YYYY-MM-DD HH:MM:SS (Beijing time) is");
-        Error::new(Code::InvalidDateTime, message)
+        error::rejected(Rejected::Time, message)
     })
 }
 
@@ -137,7 +137,7 @@ fn span(request: &GetFunctionLogsRequest) -> Result<(Timestamp, Timestamp), Erro
     let from = from.unwrap_or(to - SPAN_MAX_MS);
     if from > to || to - from > SPAN_MAX_MS + 999 {
         let message = "StartTime and EndTime: the end must follow the start within one day";
-        return Err(Error::new(Code::InvalidStartTimeOrEndTime, message));
+        return Err(error::rejected(Rejected::Period, message));
     }
     Ok((from, to))
 }
@@ -160,7 +160,7 @@ fn outcomes(request: &GetFunctionLogsRequest) -> Result<OutcomeFilter, Error> {
                 "Filter.RetCode: {shown:?} is not allowed; is0, not0, TimeLimitExceeded, ResourceLimitExceeded and \
                  UserCodeException are"
             );
-            return Err(Error::new(Code::InvalidRetCode, message));
+            return Err(error::rejected(Rejected::Result, message));
         }
     })
 }
@@ -175,7 +175,7 @@ fn order_by(given: Option<&str>) -> Result<SortKey, Error> {
             let message = format!(
                 "OrderBy: {other:?} is not allowed; start_time, duration, mem_usage and function_name are"
             );
-            return Err(Error::new(Code::InvalidOrderBy, message));
+            return Err(error::rejected(Rejected::OrderBy, message));
         }
     })
 }

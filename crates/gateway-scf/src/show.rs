@@ -5,7 +5,7 @@ use std::path::Path;
 
 use model::{
     Function, FunctionConfig, FunctionKind, FunctionState, InstanceConcurrency, RoleName, Serving,
-    Version,
+    Timestamp, Version,
 };
 use sandbox::beneath::Directory;
 use scf::types::{Environment, FunctionSummary, GetFunctionResponse, StatusReason, Tag, Variable};
@@ -23,8 +23,54 @@ pub(super) fn kind(function: &Function) -> &'static str {
     }
 }
 
+/// What `GetFunction` shows of the state of a version.
+struct State {
+    /// Whether the last change of its code failed.
+    failed: bool,
+    status: FunctionState,
+    /// Why it failed; empty if it did not.
+    message: String,
+    added: Timestamp,
+    modified: Timestamp,
+    description: String,
+}
+
+impl State {
+    fn of(serving: &Serving<'_>) -> Self {
+        let function = serving.function;
+        // A published version is immutable, whatever the state of `$LATEST`.
+        if let Version::Number(number) = serving.version
+            && let Some(published) = function.versions.get(&number)
+        {
+            return Self {
+                failed: false,
+                status: FunctionState::Active,
+                message: String::new(),
+                added: published.added,
+                modified: published.added,
+                description: published.description.clone(),
+            };
+        }
+        let failed = matches!(
+            function.state,
+            FunctionState::CreateFailed | FunctionState::UpdateFailed
+        );
+        Self {
+            failed,
+            status: function.state,
+            message: if failed {
+                first_message(function)
+            } else {
+                String::new()
+            },
+            added: function.added,
+            modified: function.modified,
+            description: serving.config.description.clone(),
+        }
+    }
+}
+
 /// Returns a function as `GetFunction` shows it.
-#[expect(clippy::too_many_lines, reason = "one line for each field")]
 pub(super) fn function(
     gateway: &Gateway,
     serving: &Serving<'_>,
@@ -34,44 +80,21 @@ pub(super) fn function(
     let Serving {
         function, config, ..
     } = *serving;
-    let text = |name: &str| {
-        Some(
-            config
-                .echo
-                .get(name)
-                .and_then(Value::as_str)
-                .unwrap_or_default()
-                .to_owned(),
-        )
-    };
+    let text = |name: &str| Some(stored_text(config, name));
     let flag = |name: &str| Some(flag(config, name));
-    let failed = matches!(
-        function.state,
-        FunctionState::CreateFailed | FunctionState::UpdateFailed
-    );
+    let state = State::of(serving);
     let mut reasons = reasons(function);
     reasons.extend(fallback(gateway, function));
-    let variable = |(key, value): (&String, &String)| Variable {
-        key: key.clone(),
-        value: value.clone(),
-    };
-    // A published version is immutable, whatever the state of `$LATEST`.
-    let published = match serving.version {
-        Version::Latest => None,
-        Version::Number(number) => function.versions.get(&number),
-    };
-    let failed = failed && published.is_none();
-    let state = published.map_or(function.state, |_| FunctionState::Active);
-    let times = published.map_or((function.added, function.modified), |published| {
-        (published.added, published.added)
-    });
-    let described = published.map_or(&config.description, |published| &published.description);
     let size = serving.code.map(|code| code.size);
     let pending = function.pending.as_ref().map(|pending| pending.size);
+    let role = config.role.as_ref();
+    let layers = super::layers::attached(gateway, function.key.account, &config.layers);
+    let idle = config.web.websocket_idle;
+    let protocol_params = |seconds| json!({"WSParams": {"IdleTimeOut": seconds}});
     GetFunctionResponse {
-        mod_time: Some(clock::format(times.1)),
+        mod_time: Some(clock::format(state.modified)),
         code_info: Some(code),
-        description: Some(described.clone()),
+        description: Some(state.description),
         triggers: None,
         handler: Some(config.handler.as_str().to_owned()),
         code_size: size.or(pending).map(|bytes| bytes as i64),
@@ -82,30 +105,15 @@ pub(super) fn function(
         function_name: Some(function.key.name.to_string()),
         vpc_config: Some(vpc(config)),
         use_gpu: Some("FALSE".into()),
-        environment: Some(Environment {
-            variables: Some(config.environment.iter().map(variable).collect()),
-        }),
-        code_result: Some(if failed { "failed" } else { "success" }.into()),
-        code_error: Some(if failed {
-            first_message(function)
-        } else {
-            String::new()
-        }),
-        err_no: Some(if failed { -1 } else { 0 }),
+        environment: Some(environment(config)),
+        code_result: Some(if state.failed { "failed" } else { "success" }.into()),
+        code_error: Some(state.message.clone()),
+        err_no: Some(if state.failed { -1 } else { 0 }),
         namespace: Some(function.key.namespace.to_string()),
-        role: Some(
-            config
-                .role
-                .as_ref()
-                .map_or_else(String::new, RoleName::to_string),
-        ),
+        role: Some(role.map_or_else(String::new, RoleName::to_string)),
         install_dependency: flag("InstallDependency"),
-        status: Some(state.as_str().into()),
-        status_desc: Some(if failed {
-            first_message(function)
-        } else {
-            String::new()
-        }),
+        status: Some(state.status.as_str().into()),
+        status_desc: Some(state.message),
         cls_logset_id: text("ClsLogsetId"),
         cls_topic_id: text("ClsTopicId"),
         function_id: Some(function.id.as_str().to_owned()),
@@ -114,13 +122,9 @@ pub(super) fn function(
         access_info: Some(json!({"Host": "", "Vip": ""})),
         r#type: Some(kind(function).into()),
         l5_enable: flag("L5Enable"),
-        layers: Some(super::layers::attached(
-            gateway,
-            function.key.account,
-            &config.layers,
-        )),
+        layers: Some(layers),
         dead_letter_config: Some(dead_letter(config)),
-        add_time: Some(clock::format(times.0)),
+        add_time: Some(clock::format(state.added)),
         public_net_config: Some(public_net(config)),
         ons_enable: Some("FALSE".into()),
         cfs_config: Some(cfs(config)),
@@ -131,24 +135,11 @@ pub(super) fn function(
         async_run_enable: Some(flag_text(function.async_run)),
         trace_enable: flag("TraceEnable"),
         image_config: None,
-        protocol_type: Some(
-            if config.web.websocket_idle.is_some() {
-                "WS"
-            } else {
-                ""
-            }
-            .into(),
-        ),
-        protocol_params: config
-            .web
-            .websocket_idle
-            .map(|seconds| json!({"WSParams": {"IdleTimeOut": seconds}})),
+        protocol_type: Some(idle.map_or("", |_| "WS").into()),
+        protocol_params: idle.map(protocol_params),
         instance_concurrency_config: config.web.concurrency.map(|held| concurrency(config, held)),
         dns_cache: flag("DnsCache"),
-        intranet_config: Some(with_defaults(
-            config.echo.get("IntranetConfig"),
-            json!({"IpFixed": "DISABLE", "IpAddress": []}),
-        )),
+        intranet_config: Some(intranet(config)),
     }
 }
 
@@ -205,11 +196,34 @@ fn with_defaults(given: Option<&Value>, mut unset: Value) -> Value {
     unset
 }
 
+/// Returns a stored text.
+fn stored_text(config: &FunctionConfig, name: &str) -> String {
+    let given = config.echo.get(name).and_then(Value::as_str);
+    given.unwrap_or_default().to_owned()
+}
+
 /// Returns a stored flag.
 fn flag(config: &FunctionConfig, name: &str) -> String {
     let given = config.echo.get(name).and_then(Value::as_str);
     let given = given.filter(|given| !given.is_empty());
     given.unwrap_or("FALSE").to_owned()
+}
+
+fn environment(config: &FunctionConfig) -> Environment {
+    let variable = |(key, value): (&String, &String)| Variable {
+        key: key.clone(),
+        value: value.clone(),
+    };
+    Environment {
+        variables: Some(config.environment.iter().map(variable).collect()),
+    }
+}
+
+fn intranet(config: &FunctionConfig) -> Value {
+    with_defaults(
+        config.echo.get("IntranetConfig"),
+        json!({"IpFixed": "DISABLE", "IpAddress": []}),
+    )
 }
 
 fn vpc(config: &FunctionConfig) -> Value {

@@ -1,12 +1,12 @@
 //! The actions on versions.
 
 use model::{FunctionState, Version};
+use scf::Error;
 use scf::action::{DeleteFunctionVersion, ListVersionByFunction, PublishVersion};
 use scf::types as t;
-use scf::{Code, Error};
 
 use super::code::flag;
-use super::error;
+use super::error::{self, Rejected};
 use super::functions::{descending, find, key, page};
 use super::{Caller, Gateway, Serve};
 
@@ -73,7 +73,7 @@ impl Serve for ListVersionByFunction {
             Some("ModTime") => all.sort_by(|a, b| a.mod_time.cmp(&b.mod_time)),
             Some(other) => {
                 let message = format!("OrderBy: {other:?} is not allowed; AddTime and ModTime are");
-                return Err(Error::new(Code::InvalidOrderBy, message));
+                return Err(error::rejected(Rejected::OrderBy, message));
             }
         }
         if descending(request.order.as_deref())? {

@@ -3,9 +3,9 @@
 use ::control::functions::CopySettings;
 use model::FunctionConfig;
 use scf::action::CopyFunction;
-use scf::{Code, Error, types as t};
+use scf::{Error, types as t};
 
-use super::super::error::{Refused, control};
+use super::super::error::{self, Refused, Rejected, control};
 use super::super::{Caller, Gateway, Serve};
 use super::key;
 
@@ -50,7 +50,7 @@ fn check_region(gateway: &Gateway, target: Option<&str>) -> Result<(), Error> {
                 "TargetRegion: {region:?} is not allowed; {} is",
                 gateway.region
             );
-            Err(Error::new(Code::UnsupportedRegion, message))
+            Err(error::rejected(Rejected::Region, message))
         }
         _ => Ok(()),
     }

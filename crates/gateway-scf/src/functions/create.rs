@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 use ::control::functions::{NewFunction, check_install, timeout};
 use model::{FunctionConfig, FunctionKey, FunctionKind, MemoryMb, Runtime, Seconds, WebConfig};
 use scf::action::CreateFunction;
-use scf::{Code, Error, types as t};
+use scf::{Error, types as t};
 
 use super::super::code::flag;
-use super::super::error::{control, invalid};
+use super::super::error::{self, Rejected, control, invalid};
 use super::super::{Caller, Gateway, Serve, code, layers};
 use super::echo::Echo;
 use super::{fields, handler, key};
@@ -122,7 +122,7 @@ fn check_type(request: &t::CreateFunctionRequest) -> Result<(), Error> {
         None | Some("" | "Event" | "HTTP") => {}
         Some(other) => {
             let message = format!("Type: {other:?} is not allowed; Event and HTTP are");
-            return Err(Error::new(Code::InvalidFunctionType, message));
+            return Err(error::rejected(Rejected::FunctionType, message));
         }
     }
     Ok(())

@@ -5,11 +5,12 @@
 
 use std::collections::BTreeMap;
 
+use scf::Error;
 use scf::types as t;
-use scf::{Code, Error};
 use serde_json::{Value, json};
 
 use super::super::code::flag;
+use super::super::error;
 use super::fields::number;
 
 /// The stored fields by their wire names.
@@ -179,7 +180,7 @@ fn check_eip(eip: &Value) -> Result<(), Error> {
 }
 
 fn wrong(message: String) -> Error {
-    Error::new(Code::InvalidParameterValue, message)
+    error::parameter(message)
 }
 
 #[cfg(test)]

@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 
 use ::control::text;
 use model::{DeadLetter, FunctionKind, InstanceConcurrency, Limits, Namespace, WebConfig};
+use scf::Error;
 use scf::types as t;
-use scf::{Code, Error};
 use serde_json::Value;
 
 use super::super::Gateway;
-use super::super::error::control;
+use super::super::error::{self, Rejected, control};
 
 /// Parses a description.
 pub(in super::super) fn description(given: Option<&str>, limits: &Limits) -> Result<String, Error> {
@@ -50,7 +50,7 @@ pub(super) fn public_net(given: Option<&Value>) -> Result<Option<bool>, Error> {
             let message = format!(
                 "PublicNetConfig.PublicNetStatus: {other} is not allowed; ENABLE and DISABLE are"
             );
-            Err(Error::new(Code::InvalidParameterValue, message))
+            Err(error::parameter(message))
         }
     }
 }
@@ -73,7 +73,7 @@ pub(super) fn web(
     protocol: Option<&str>,
     params: Option<&Value>,
 ) -> Result<WebConfig, Error> {
-    let wrong = |message: String| Error::new(Code::InvalidParameterValue, message);
+    let wrong = |message: String| error::parameter(message);
     let given = concurrency.filter(|given| !given.is_null());
     if kind == FunctionKind::Event {
         if given.is_some_and(|given| given["DynamicEnabled"] != "")
@@ -117,7 +117,7 @@ pub(super) fn web(
         None | Some("" | "WS") => {}
         Some(other) => {
             let message = format!("ProtocolType: {other:?} is not allowed; WS is");
-            return Err(Error::new(Code::InvalidProtocolType, message));
+            return Err(error::rejected(Rejected::ProtocolType, message));
         }
     }
     let idle = params.map(|params| &params["WSParams"]["IdleTimeOut"]);

@@ -5,10 +5,11 @@ use std::sync::Arc;
 use catalog::Stored;
 use model::Function;
 use scf::Action;
+use scf::Error;
 use scf::action::ListFunctions;
 use scf::types::{Filter, ListFunctionsRequest, ListFunctionsResponse};
-use scf::{Code, Error};
 
+use super::super::error::{self, Rejected};
 use super::super::invoke::namespace;
 use super::super::{Caller, Gateway, Serve, show};
 
@@ -24,12 +25,9 @@ impl Serve for ListFunctions {
         request: ListFunctionsRequest,
     ) -> Result<ListFunctionsResponse, Error> {
         let namespace = namespace(request.namespace.as_deref())?;
-        if !gateway.catalog.has_namespace(caller.account, &namespace) {
-            return Err(Error::new(
-                Code::NamespaceNotFound,
-                format!("namespace {namespace} does not exist"),
-            ));
-        }
+        let control = &gateway.control;
+        let checked = control.check_namespace(caller.account, &namespace);
+        checked.map_err(error::control)?;
         let filters = request.filters.as_deref().unwrap_or_default();
         check_filters(filters)?;
         let (offset, limit) = page(request.offset, request.limit)?;
@@ -69,8 +67,8 @@ pub(in super::super) fn page_of(
 ) -> Result<(usize, usize), Error> {
     let offset = offset.unwrap_or(0);
     let begin = usize::try_from(offset).map_err(|_| {
-        Error::new(
-            Code::InvalidOffset,
+        error::rejected(
+            Rejected::PageOffset,
             format!("Offset: {offset} is not allowed; 0 and more are"),
         )
     })?;
@@ -79,7 +77,7 @@ pub(in super::super) fn page_of(
         Ok(length) if limit <= most => Ok((begin, length)),
         _ => {
             let message = format!("Limit: {limit} is not allowed; 0 to {most} are");
-            Err(Error::new(Code::InvalidLimit, message))
+            Err(error::rejected(Rejected::PageLength, message))
         }
     }
 }
@@ -89,8 +87,8 @@ pub(in super::super) fn descending(order: Option<&str>) -> Result<bool, Error> {
     match order.map(str::to_ascii_uppercase).as_deref() {
         None | Some("" | "DESC") => Ok(true),
         Some("ASC") => Ok(false),
-        Some(other) => Err(Error::new(
-            Code::InvalidOrder,
+        Some(other) => Err(error::rejected(
+            Rejected::Order,
             format!("Order: {other:?} is not allowed; ASC and DESC are"),
         )),
     }
@@ -109,7 +107,7 @@ fn sort(
         Some(other) => {
             let message =
                 format!("Orderby: {other:?} is not allowed; AddTime, ModTime and FunctionName are");
-            return Err(Error::new(Code::InvalidOrderBy, message));
+            return Err(error::rejected(Rejected::OrderBy, message));
         }
     }
     if descending(order)? {
@@ -124,7 +122,7 @@ fn check_filters(filters: &[Filter]) -> Result<(), Error> {
             "Filters: {} are not allowed; up to {FILTERS_MAX} are",
             filters.len()
         );
-        return Err(Error::new(Code::InvalidFilters, message));
+        return Err(error::rejected(Rejected::Filters, message));
     }
     let known = |name: &str| {
         matches!(
@@ -139,7 +137,7 @@ fn check_filters(filters: &[Filter]) -> Result<(), Error> {
             let message = format!(
                 "Filters: {shown:?} is not allowed; Status, Type, Runtime, FunctionName, Description, Role and tag-<key> are"
             );
-            Err(Error::new(Code::InvalidFilters, message))
+            Err(error::rejected(Rejected::Filters, message))
         }
     }
 }
