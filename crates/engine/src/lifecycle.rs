@@ -14,7 +14,7 @@ use model::{
 };
 use tokio::sync::broadcast::error::RecvError;
 use tracing::{debug, info, warn};
-use worker::{Installation, Installed, PackageError, PackageStore, StoredAs, Worker};
+use worker::{Installation, PackageError, PackageStore, StoredAs, Worker};
 
 use crate::builds::Builds;
 use crate::driver::Driver;
@@ -24,7 +24,7 @@ const SWEEP_AGE: Duration = Duration::from_secs(3600);
 /// Bytes of an installation's log in a function's status.
 const REASON_MAX: usize = 8 << 10;
 
-/// A handle. Clones share it.
+/// Follows the catalog in the background. Clones share the state.
 #[derive(Clone, Debug)]
 pub struct Lifecycle {
     shared: Arc<Shared>,
@@ -52,7 +52,7 @@ impl Lifecycle {
         packages: PackageStore,
         builds: Builds,
         limits: Arc<Limits>,
-    ) -> Self {
+    ) {
         let shared = Shared {
             catalog,
             driver,
@@ -79,10 +79,9 @@ impl Lifecycle {
                 }
             }
         });
-        tokio::spawn(lifecycle.clone().sweep_periodically());
         let (catalog, packages) = (&lifecycle.shared.catalog, &lifecycle.shared.packages);
         tokio::spawn(old_trees::archive_all(catalog.clone(), packages.clone()));
-        lifecycle
+        tokio::spawn(lifecycle.sweep_periodically());
     }
 
     fn reconcile_all(&self) {
@@ -278,19 +277,8 @@ impl Lifecycle {
             interpreter: &served.interpreter,
             stored_as: StoredAs::Archive,
         };
-        let installed = self.install_dependencies(&installation).await?;
+        let installed = shared.builds.install(&installation).await?;
         Ok((code(installed.tree), Some(installed.log)))
-    }
-
-    /// Installs the dependencies of an unpacked package in a build of the account. Dropping the future ends the build.
-    ///
-    /// # Errors
-    /// [`PackageError::Refused`] with the package manager's output.
-    pub async fn install_dependencies(
-        &self,
-        installation: &Installation<'_>,
-    ) -> Result<Installed, PackageError> {
-        self.shared.builds.install(installation).await
     }
 
     async fn sweep_periodically(self) {

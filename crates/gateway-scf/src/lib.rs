@@ -129,10 +129,8 @@ use bytes::Bytes;
 use catalog::Catalog;
 use control::Control;
 use dispatch::cron::WeekdayZero;
-use engine::builds::Builds;
 use engine::driver::Driver;
 use engine::invoke::Ingest;
-use engine::lifecycle::Lifecycle;
 use engine::provisioner::Provisioner;
 use engine::runner::Runner;
 use hosts::{Addresses, ApiHosts};
@@ -195,10 +193,6 @@ pub struct Gateway {
     pub worker: Arc<Worker>,
     /// The packages.
     pub packages: PackageStore,
-    /// Installs dependencies.
-    pub lifecycle: Lifecycle,
-    /// Runs builds.
-    pub builds: Builds,
     /// The source of packages in buckets.
     pub object_source: ObjectSource,
     /// Deletes accounts with everything they own.

@@ -1,7 +1,7 @@
 //! Layers built by the server from a list of dependencies, installed in the same way as a function's.
 
 use scf::Error;
-use scf::types as t;
+use scf::types::Code as CodeFields;
 
 use super::super::code;
 use super::{Caller, Gateway, Serve, wire};
@@ -13,9 +13,9 @@ impl Serve for wire::BuildLayer {
         caller: Caller<'_>,
         request: wire::BuildLayerRequest,
     ) -> Result<wire::BuiltLayer, Error> {
-        let content = t::Code {
+        let content = CodeFields {
             zip_file: Some(request.zip_file),
-            ..t::Code::default()
+            ..CodeFields::default()
         };
         let built = gateway.control.build_layer(
             caller.account,

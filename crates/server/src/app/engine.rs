@@ -38,7 +38,6 @@ pub(super) struct Engine {
     pub(super) driver: Driver,
     pub(super) ingest: Ingest,
     pub(super) builds: Builds,
-    pub(super) lifecycle: Lifecycle,
     pub(super) provisioner: Provisioner,
     pub(super) runner: Runner,
     pub(super) receivers: Vec<Arc<dyn Receiver>>,
@@ -73,7 +72,7 @@ impl Engine {
             packages.clone(),
             settings::builds(config, index),
         );
-        let lifecycle = Lifecycle::start(
+        Lifecycle::start(
             catalog.clone(),
             driver.clone(),
             worker.clone(),
@@ -97,7 +96,6 @@ impl Engine {
             driver,
             ingest,
             builds,
-            lifecycle,
             provisioner,
             runner,
             receivers,

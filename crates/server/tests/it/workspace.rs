@@ -1,6 +1,7 @@
 //! The house's own rules.
 
 mod circles;
+mod codes;
 mod modules;
 mod sizes;
 mod tokens;

@@ -115,7 +115,7 @@ impl Crate {
         let mut body = Vec::new();
         let mut at = 0;
         while at < all.len() {
-            if all[at..].starts_with(&["#", "[", "cfg", "(", "test", ")", "]"]) {
+            if is_for_tests(&all[at..]) {
                 at = behind_item(all, at + 7);
                 continue;
             }
@@ -291,6 +291,26 @@ impl Crate {
         let inside = !before.is_empty();
         found.or_else(|| inside.then_some(Target::Item(module.file)))
     }
+}
+
+/// The tokens outside items for tests.
+pub(super) fn without_tests<'a>(all: &[&'a str]) -> Vec<&'a str> {
+    let mut rest = Vec::new();
+    let mut at = 0;
+    while at < all.len() {
+        if is_for_tests(&all[at..]) {
+            at = behind_item(all, at + 7);
+        } else {
+            rest.push(all[at]);
+            at += 1;
+        }
+    }
+    rest
+}
+
+/// Whether an attribute follows that leaves an item out of everything but tests.
+fn is_for_tests(all: &[&str]) -> bool {
+    all.starts_with(&["#", "[", "cfg", "(", "test", ")", "]"])
 }
 
 /// The index behind an item, with its further attributes; or behind a field, or an arm of a `match`.

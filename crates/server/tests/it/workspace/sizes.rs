@@ -45,7 +45,7 @@ fn no_long_file_without_a_reason() {
 }
 
 /// Adds the Rust files below a directory.
-fn sources(directory: &Path, files: &mut Vec<PathBuf>) {
+pub(super) fn sources(directory: &Path, files: &mut Vec<PathBuf>) {
     for entry in std::fs::read_dir(directory).expect("a directory") {
         let path = entry.expect("an entry").path();
         if path.is_dir() {

@@ -1,0 +1,86 @@
+//! Only the gateway's `error.rs`, with the files below `error/`, chooses the API's error codes. Everything else names a reason.
+
+use std::path::{Path, PathBuf};
+
+use super::ROOT;
+use super::modules::without_tests;
+use super::sizes::sources;
+use super::tokens::tokens;
+
+/// Files that still choose codes, and why. The list only shrinks.
+const EXCEPTIONS: &[(&str, &str)] = &[
+    ("bounds.rs", TABLE),
+    ("concurrency.rs", CONTROL),
+    ("domains.rs", CONTROL),
+    ("events.rs", CONTROL),
+    ("lib.rs", DOOR),
+    ("namespaces.rs", CONTROL),
+    ("notifications.rs", DOOR),
+    ("operator.rs", CONTROL),
+    ("operator/accounts.rs", CONTROL),
+    ("operator/events.rs", CONTROL),
+    ("operator/keys.rs", CONTROL),
+    ("operator/roles.rs", CONTROL),
+    ("provisioned.rs", CONTROL),
+    ("provisioned/actions.rs", CONTROL),
+    ("receive.rs", DOOR),
+    ("tags/change.rs", CONTROL),
+    ("tags/edit.rs", CONTROL),
+    ("tags/list.rs", CONTROL),
+    ("tags/mod.rs", CONTROL),
+    ("triggers/cos.rs", CONTROL),
+    ("triggers/http.rs", CONTROL),
+    ("triggers/list.rs", CONTROL),
+    ("triggers/mod.rs", CONTROL),
+    ("triggers/timer.rs", CONTROL),
+    ("visible.rs", DOOR),
+];
+
+/// The operation is not in `control` yet.
+const CONTROL: &str = "its checks will move to control";
+/// A request is refused before it is an operation.
+const DOOR: &str = "it will use functions of error.rs";
+/// The table of the bounds of fields names the code of each.
+const TABLE: &str = "the bounds will name fields instead of codes";
+
+#[test]
+fn only_error_rs_chooses_error_codes() {
+    let root = PathBuf::from(format!("{ROOT}/crates/gateway-scf/src"));
+    let mut files = Vec::new();
+    sources(&root, &mut files);
+    assert!(files.len() > 30, "the sources were not found");
+    let names = |file: &Path| {
+        file.strip_prefix(&root)
+            .expect("below")
+            .display()
+            .to_string()
+    };
+    let chooses = |file: &&PathBuf| {
+        let text = std::fs::read_to_string(file).expect("a source");
+        let tokens = tokens(&text);
+        let tokens = without_tests(&tokens);
+        let mut pairs = tokens.windows(2);
+        pairs.any(|pair| pair == ["Code", "::"])
+    };
+    let own = |name: &String| name == "error.rs" || name.starts_with("error/");
+    let tests = |name: &String| name.ends_with("tests.rs") || name == "probe.rs";
+    let found: Vec<_> = files
+        .iter()
+        .filter(chooses)
+        .map(|file| names(file))
+        .collect();
+    let found: Vec<_> = found
+        .into_iter()
+        .filter(|name| !own(name) && !tests(name))
+        .collect();
+    let excepted = |name: &String| EXCEPTIONS.iter().any(|(file, _)| file == name);
+    let new: Vec<_> = found.iter().filter(|name| !excepted(name)).collect();
+    assert!(
+        new.is_empty(),
+        "these choose codes; give control::Reason, or a function of error.rs: {new:?}"
+    );
+    for (file, _) in EXCEPTIONS {
+        let still = found.iter().any(|name| name == file);
+        assert!(still, "{file} chooses no code: remove the exception");
+    }
+}
