@@ -5,7 +5,7 @@ mod accounts;
 mod events;
 mod keys;
 mod layers;
-pub(super) mod roles;
+mod roles;
 
 use ::operator as wire;
 use model::AccountId;

@@ -1,9 +1,7 @@
 //! The operator's actions on roles.
 
-use std::sync::Arc;
 use std::time::Duration;
 
-use catalog::Stored;
 use model::{AccountId, Function, Role, RoleName};
 use scf::types::Empty;
 use scf::{Code, Error};
@@ -66,7 +64,10 @@ impl Serve for wire::DeleteRole {
         request: wire::DeleteRoleRequest,
     ) -> Result<Empty, Error> {
         let account = gateway.target_account(caller, request.account.as_deref())?;
-        let role = find(gateway, account, &request.name)?;
+        let role = gateway
+            .control
+            .role(account, &request.name)
+            .map_err(error::control)?;
         if !request.force {
             refuse_in_use(gateway, account, &role.value.name)?;
         }
@@ -88,7 +89,10 @@ impl Serve for wire::AssumeRole {
             let message = format!("Seconds: {seconds} is not allowed; 1 to {SESSION_MAX_S} are");
             return Err(Error::new(Code::InvalidParameterValue, message));
         }
-        let role = find(gateway, account, &request.name)?;
+        let role = gateway
+            .control
+            .role(account, &request.name)
+            .map_err(error::control)?;
         let lent = gateway
             .access
             .issue_credentials(&role.value, Duration::from_secs(seconds))
@@ -107,21 +111,6 @@ const HOUR_S: u64 = 3600;
 const USERS_SHOWN: usize = 5;
 /// Source: the maximum session duration of a role in the cloud.
 const SESSION_MAX_S: u64 = 43_200;
-
-/// Finds a role of an account by name.
-pub(in super::super) fn find(
-    gateway: &Gateway,
-    account: AccountId,
-    name: &str,
-) -> Result<Arc<Stored<Role>>, Error> {
-    let name = RoleName::parse(name).map_err(error::invalid)?;
-    gateway.catalog.role(account, &name).ok_or_else(|| {
-        let message = format!(
-            "Role: the account has no role {name}; virga role create {name} --policy FILE makes one"
-        );
-        Error::new(Code::RoleNotFound, message)
-    })
-}
 
 /// Returns an error if functions use a role: they would lose their permissions with the next request.
 fn refuse_in_use(gateway: &Gateway, account: AccountId, name: &RoleName) -> Result<(), Error> {
