@@ -129,3 +129,38 @@ fn code_and_settings_that_change_at_the_same_time_are_published_together() {
         assert_eq!(after, json!([number, number.to_string()]), "{before}");
     }
 }
+
+#[test]
+fn concurrent_copies_over_a_function_are_not_refused() {
+    let server = server();
+    let client = server.client();
+    for name in ["source", "target"] {
+        client.create(name, "def main_handler(e, c):\n    return 0\n", json!({}));
+    }
+    let mut changes = Vec::new();
+    for caller in 0..8 {
+        let copy = json!({
+            "FunctionName": "source",
+            "NewFunctionName": "target",
+            "Override": true,
+            "Description": format!("copy {caller}"),
+        });
+        let settings = json!({"FunctionName": "target", "Timeout": 1 + caller});
+        for (action, request) in [
+            ("CopyFunction", copy),
+            ("UpdateFunctionConfiguration", settings),
+        ] {
+            let client = client.clone();
+            changes.push(thread::spawn(move || {
+                let mut codes = (0..4).map(|_| client.code(action, &request));
+                codes.find(|code| !code.is_empty())
+            }));
+        }
+    }
+    for change in changes {
+        assert_eq!(change.join().expect("a client"), None, "none is refused");
+    }
+    let shown = client.ok("GetFunction", &json!({"FunctionName": "target"}));
+    let description = shown["Description"].as_str().unwrap_or_default();
+    assert!(description.starts_with("copy "), "{shown}");
+}
