@@ -96,7 +96,7 @@ impl Assigned {
                     return finish(ran);
                 }
                 debug!(request = %metadata.request, "an instance ended before it started an event; the event goes to another instance");
-                if !assigned.replace(&live).await {
+                if !assigned.replace(&live).await || assigned.was_stopped() {
                     return finish(ran);
                 }
             }
@@ -196,14 +196,14 @@ impl Stopper {
         Self(Arc::new(Mutex::new(StopTarget { slot, used: false })))
     }
 
-    /// Kills the instance, or sends SIGTERM to its processes. Has no effect after the request has ended.
+    /// Kills the instance, or sends SIGTERM to its processes. The request does not move to another instance any more. Has no
+    /// effect after the request has ended.
     pub(crate) fn stop(&self, gracefully: bool) {
         let mut target = self.target();
-        let StopTarget { slot, used } = &mut *target;
-        let Some(slot) = slot else {
+        target.used = true;
+        let Some(slot) = &target.slot else {
             return;
         };
-        *used = true;
         if gracefully {
             slot.instance.terminate();
         } else {
@@ -211,7 +211,7 @@ impl Stopper {
         }
     }
 
-    /// Returns whether it has stopped an instance.
+    /// Returns whether it has been used.
     fn was_used(&self) -> bool {
         self.target().used
     }
