@@ -2,10 +2,49 @@
 
 use std::sync::Arc;
 
-use catalog::Stored;
-use model::{AccountId, Function, FunctionKey, Namespace};
+use catalog::{Stored, TriggerConflict};
+use model::{AccountId, Function, FunctionKey, Namespace, ObjectEvents};
 
 use crate::{Control, Error, Reason};
+
+/// What the catalog checks in the commit of a change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Check {
+    /// Nothing.
+    None,
+    /// That no two triggers match the same object event.
+    ObjectEvents,
+    /// That the account and the node have the memory.
+    Concurrency,
+}
+
+/// Why a new record is not written.
+#[derive(Debug)]
+pub(crate) enum Refusal {
+    /// Another trigger matches some of the same object events.
+    Overlap(TriggerConflict),
+    /// Only this much memory is left, MB.
+    Memory(u32),
+    /// A quota is exceeded, or the store fails.
+    Other(Error),
+}
+
+impl Refusal {
+    /// Describes it without knowing the operation.
+    pub(crate) fn into_error(self) -> Error {
+        match self {
+            Self::Overlap(conflict) => {
+                let message = format!("trigger {} gets some of these events", conflict.trigger);
+                Error::new(Reason::EventsTaken, message)
+            }
+            Self::Memory(left) => {
+                let message = format!("{left} MB are left");
+                Error::new(Reason::ProvisionedExceedsAvailable, message)
+            }
+            Self::Other(error) => error,
+        }
+    }
+}
 
 impl Control {
     /// Changes a function whose state allows it, and returns the result of `edit`. If another change came first, `edit` runs
@@ -39,13 +78,62 @@ impl Control {
         find: impl Fn(&Self, &FunctionKey) -> Result<Arc<Stored<Function>>, Error>,
         edit: impl Fn(&mut Function) -> Result<T, E>,
     ) -> Result<T, E> {
+        let explain = |_: &Function, refusal: Refusal| refusal.into_error().into();
+        self.change_checked(key, Check::None, find, edit, explain)
+            .await
+    }
+
+    /// Changes a function that `find` finds, with a check of the catalog. `explain` describes the refusal of a new record.
+    pub(crate) async fn change_checked<T, E: From<Error>>(
+        &self,
+        key: &FunctionKey,
+        check: Check,
+        find: impl Fn(&Self, &FunctionKey) -> Result<Arc<Stored<Function>>, Error>,
+        edit: impl Fn(&mut Function) -> Result<T, E>,
+        explain: impl Fn(&Function, Refusal) -> E,
+    ) -> Result<T, E> {
         loop {
             let stored = find(self, key)?;
             let mut function = stored.value.clone();
             let result = edit(&mut function)?;
-            if self.replace(&stored, &function).await? {
-                return Ok(result);
+            match self.write(check, &stored, &function).await {
+                Ok(true) => return Ok(result),
+                Ok(false) => {}
+                Err(refusal) => return Err(explain(&function, refusal)),
             }
+        }
+    }
+
+    /// Replaces a function's record, unless the check refuses. Returns false if another change came first.
+    async fn write(
+        &self,
+        check: Check,
+        old: &Arc<Stored<Function>>,
+        new: &Function,
+    ) -> Result<bool, Refusal> {
+        let written = match check {
+            Check::None => return self.replace(old, new).await.map_err(Refusal::Other),
+            Check::ObjectEvents if object_events(new).eq(object_events(&old.value)) => {
+                self.catalog.update_function(old, new).await
+            }
+            Check::ObjectEvents => match self.catalog.update_bucket_triggers(old, new).await {
+                Ok(Err(conflict)) => return Err(Refusal::Overlap(conflict)),
+                Ok(Ok(())) => Ok(()),
+                Err(error) => Err(error),
+            },
+            Check::Concurrency => {
+                let provisionable = self.driver.provisionable_mb();
+                let catalog = &self.catalog;
+                catalog
+                    .update_concurrency(old, new, &self.limits, provisionable)
+                    .await
+            }
+        };
+        match (written, check) {
+            (Ok(()), _) => Ok(true),
+            (Err(catalog::Error::Conflict), _) => Ok(false),
+            (Err(catalog::Error::Quota(left)), Check::Concurrency) => Err(Refusal::Memory(left)),
+            (Err(error), _) => Err(Refusal::Other(Error::function(error))),
         }
     }
 
@@ -113,4 +201,8 @@ impl Control {
         );
         Err(Error::new(Reason::FunctionState, message))
     }
+}
+
+fn object_events(function: &Function) -> impl Iterator<Item = &ObjectEvents> {
+    function.bucket_triggers().map(|(_, events)| events)
 }

@@ -36,10 +36,30 @@ pub enum Reason {
     LayerVersionMissing,
     /// No interpreter serves the runtime.
     InterpreterMissing,
+    /// The function has no such version or alias.
+    QualifierMissing,
+    /// The function has no such trigger.
+    TriggerMissing,
+    /// Several triggers of the function have this name.
+    TriggerAmbiguous,
+    /// The account has no such event.
+    EventMissing,
     /// A function of this name exists.
     FunctionExists,
     /// An alias of this name exists.
     AliasExists,
+    /// The function has such a trigger.
+    TriggerExists,
+    /// The version or alias has a trigger of a kind of which it has at most one.
+    QualifierTaken,
+    /// Another trigger gets some of the object events.
+    EventsTaken,
+    /// The function takes no events of this kind of trigger.
+    UnsuitableTrigger,
+    /// Another scheduled action has this name.
+    ActionNameTaken,
+    /// Another scheduled action has this schedule.
+    ActionScheduleTaken,
     /// The alias belongs to every function and cannot be deleted.
     AliasPermanent,
     /// The namespace holds functions.
@@ -63,6 +83,16 @@ pub enum Reason {
     Unsupported,
     /// The installation of dependencies failed.
     BuildFailed,
+    /// The event has completed.
+    EventEnded,
+    /// The last change of the provisioned concurrency is still being applied.
+    ProvisionedInProgress,
+    /// The provisioned concurrency is greater than the reserved one.
+    ProvisionedExceedsReserved,
+    /// The memory for the provisioned concurrency is not there.
+    ProvisionedExceedsAvailable,
+    /// The memory cannot be reserved.
+    ReservedExceedsAvailable,
     /// A limit is reached.
     LimitReached(Limit),
     /// The account is being deleted, or still owns resources.
@@ -92,6 +122,12 @@ pub enum Limit {
     EnvironmentBytes,
     /// Bytes of a package in a request.
     PackageBytes,
+    /// Triggers of one kind of a function.
+    Triggers,
+    /// Scheduled actions of a version.
+    ScheduledActions,
+    /// Events in the queue.
+    QueuedEvents,
     /// Bytes of an account's records.
     RecordBytes,
 }
@@ -117,6 +153,19 @@ impl Error {
     /// Creates the error for a rejected value of a field.
     pub fn invalid(field: Field, message: impl Into<String>) -> Self {
         Self::of(field, Reason::Invalid, message)
+    }
+
+    /// Creates the error for a rejected value of a field that is usually another one.
+    pub fn invalid_as(field: Field, error: Invalid) -> Self {
+        Self {
+            field: Some(field),
+            ..error.into()
+        }
+    }
+
+    /// Creates an internal error; its details are for the operator.
+    pub fn internal(error: &dyn std::fmt::Display) -> Self {
+        Self::new(Reason::Internal, error.to_string())
     }
 
     /// Describes an error of a change to a function.

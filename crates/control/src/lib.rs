@@ -7,11 +7,14 @@
 #![forbid(unsafe_code)]
 
 pub mod aliases;
+pub mod async_events;
 mod change;
+pub mod concurrency;
 mod error;
 pub mod functions;
 pub mod layers;
 pub mod packages;
+pub mod provisioned;
 mod random;
 mod roles;
 pub mod text;
@@ -24,9 +27,14 @@ pub use random::random;
 use std::sync::Arc;
 
 use catalog::Catalog;
+use dispatch::cron::WeekdayZero;
 use engine::builds::Builds;
+use engine::driver::Driver;
+use engine::provisioner::Provisioner;
 use engine::runner::Runner;
+use events::Queue;
 use model::Limits;
+use telemetry::InvocationLog;
 use worker::{PackageStore, Worker};
 
 /// The operations, and the stores that they change. A clone shares them.
@@ -44,4 +52,14 @@ pub struct Control {
     pub builds: Builds,
     /// Runs queued events; knows the allowed dead-letter targets.
     pub runner: Runner,
+    /// The meaning of weekday 0 in cron expressions.
+    pub weekday_zero: WeekdayZero,
+    /// Starts and stops instances.
+    pub driver: Driver,
+    /// Keeps provisioned minimums.
+    pub provisioner: Provisioner,
+    /// The event queue.
+    pub queue: Arc<dyn Queue>,
+    /// The log of invocations.
+    pub log: InvocationLog,
 }

@@ -1,6 +1,5 @@
 //! Invocation of functions: the single entry point for the API and all triggers.
 
-mod documents;
 mod error;
 mod lookup;
 mod report;
@@ -20,11 +19,10 @@ use telemetry::{EventStep, Metrics, Telemetry};
 use tracing::warn;
 use worker::RequestMetadata;
 
-pub use self::documents::Documents;
 pub use self::error::IngestError;
 pub use self::lookup::FunctionLookup;
 use self::lookup::resolve;
-pub use self::report::{InvocationResult, RefusedInvocation};
+pub use self::report::InvocationResult;
 use self::report::{Report, rejection};
 pub use crate::driver::AcquireOptions;
 pub(crate) use crate::driver::Stopper;
@@ -64,7 +62,6 @@ pub struct Ingest {
     limits: Arc<Limits>,
     queue: Arc<dyn Queue>,
     metrics: Arc<Metrics>,
-    documents: &'static dyn Documents,
 }
 
 impl Ingest {
@@ -76,7 +73,6 @@ impl Ingest {
         limits: Arc<Limits>,
         queue: Arc<dyn Queue>,
         metrics: Arc<Metrics>,
-        documents: &'static dyn Documents,
     ) -> Self {
         Self {
             catalog,
@@ -85,13 +81,7 @@ impl Ingest {
             limits,
             queue,
             metrics,
-            documents,
         }
-    }
-
-    /// Returns the form of documents about failures.
-    pub(crate) fn documents(&self) -> &'static dyn Documents {
-        self.documents
     }
 
     /// Looks up a function. A call looks up its function once and passes the result on.
@@ -186,7 +176,7 @@ impl Ingest {
             .await?;
         match placed {
             Placement::Ready(ready) => Ok(ready.run(invocation.event).await),
-            Placement::Refused(refused) => Ok(refused.into()),
+            Placement::Refused(finished) => Ok(finished),
         }
     }
 
@@ -208,7 +198,7 @@ impl Ingest {
                 }
                 Ok(ready.run(event).await)
             }
-            Placement::Refused(refused) => Ok(refused.into()),
+            Placement::Refused(finished) => Ok(finished),
         }
     }
 
@@ -222,8 +212,8 @@ impl Ingest {
         let mut placed = self.place_found(found, invocation, waiting).await?;
         match &mut placed {
             Placement::Ready(ready) => ready.report.ledger = Some(self.queue.clone()),
-            Placement::Refused(refused) => {
-                if let Some(entry) = refused.entry.take() {
+            Placement::Refused(finished) => {
+                if let Some(entry) = finished.entry.take() {
                     self.queue.meter(entry);
                 }
             }
@@ -299,7 +289,6 @@ impl Ingest {
         };
         let report = Report {
             telemetry: self.telemetry.clone(),
-            documents: self.documents,
             request: invocation.request,
             live,
             memory: serving.config.memory,
@@ -312,7 +301,7 @@ impl Ingest {
             recycle: serving.function.async_run,
             ledger: None,
         };
-        let refused = match acquired {
+        let finished = match acquired {
             Ok(assigned) => return Ok(Some(Placement::Ready(Ready { assigned, report }))),
             Err(AcquireError::Start(failure)) => report.start_failed(failure),
             Err(AcquireError::Rejected(Reject::Gone)) => return Ok(None),
@@ -320,10 +309,11 @@ impl Ingest {
             Err(AcquireError::Rejected(reject)) => {
                 let shared = self.driver.unreserved_mb(serving.function.key.account);
                 let rate = self.limits.scale_out_per_minute;
-                report.refused(rejection(reject, serving, shared, rate))
+                let (status, message) = rejection(reject, serving, shared, rate);
+                report.refused(status, &message)
             }
         };
-        Ok(Some(Placement::Refused(refused)))
+        Ok(Some(Placement::Refused(finished)))
     }
 }
 
@@ -332,7 +322,7 @@ pub enum Placement {
     /// An instance was acquired.
     Ready(Ready),
     /// No instance was acquired; the invocation has failed.
-    Refused(RefusedInvocation),
+    Refused(InvocationResult),
 }
 
 impl std::fmt::Debug for Placement {
@@ -368,11 +358,6 @@ impl Ready {
         assigned
             .run(live, metadata, depth, event, recycle, |ran| report.ran(ran))
             .await
-    }
-
-    /// Returns the request id.
-    pub(crate) fn request(&self) -> RequestId {
-        self.report.request
     }
 
     /// Returns a handle that stops the function.

@@ -137,7 +137,7 @@ pub struct QueuedEvent {
     pub accepted: Time,
     /// Its failed attempts.
     pub failures: Failures,
-    /// Stored number of the last failure's [kind](model::FailureKind).
+    /// Status of the last failure.
     pub status: Option<u16>,
     /// Error message with which it failed permanently.
     pub message: Option<String>,
@@ -322,7 +322,7 @@ pub struct EventRow {
     pub ended: Option<Time>,
     /// Its failed attempts.
     pub failures: Failures,
-    /// Stored number of the last outcome: 200, or that of a [`model::FailureKind`].
+    /// The code of the last outcome.
     pub status: Option<u16>,
     /// The error of the last attempt.
     pub message: Option<String>,

@@ -26,7 +26,7 @@ use std::future::Future;
 use std::pin::Pin;
 
 use dispatch::events::QueuePosition;
-use model::{AccountId, FailureKind, RequestId};
+use model::{AccountId, RequestId, StatusCode};
 use thiserror::Error;
 use tokio::sync::mpsc;
 
@@ -140,7 +140,7 @@ pub trait Queue: Debug + Send + Sync + 'static {
     fn complete(
         &self,
         seq: u64,
-        failure: Option<FailureKind>,
+        status: StatusCode,
         completion: Completion,
         usage: Option<UsageEntry>,
     ) -> QueueFuture<'_, ()>;

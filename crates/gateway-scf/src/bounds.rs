@@ -10,6 +10,8 @@ use scf::bounds::{Bounds, Defaults};
 
 use super::error;
 
+/// The code for fields without one of their own.
+const USUAL: Code = Code::InvalidParameterValue;
 /// Source: SCF's limits of a layer.
 const LICENSE_CHARS: u64 = 2000;
 const RUNTIMES: u64 = 15;
@@ -38,84 +40,104 @@ const ROUTE: u64 = 4 << 10;
 const POLICY: u64 = 6144;
 
 /// Returns the limits of every field of every request.
-#[expect(clippy::too_many_lines, reason = "a table of bounds")]
 pub fn bounds(limits: &Limits) -> Bounds {
     let defaults = Defaults {
         code: error::code_of,
         ..Defaults::default()
     };
+    let whole = defaults.field;
+    let bounds = events(Bounds::new(defaults), limits);
+    let bounds = code(bounds, limits, whole);
+    let bounds = functions(bounds, limits);
+    let bounds = tags(bounds);
+    let bounds = triggers_and_domains(bounds, limits);
+    policies(bounds)
+}
+
+/// Events of invocations.
+fn events(bounds: Bounds, limits: &Limits) -> Bounds {
+    let (most, code) = (limits.sync_event_bytes, Code::RequestTooLarge);
+    bounds
+        .text("ClientContext", most, code)
+        .text("Event", most, code)
+        .text("RoutingKey", limits.routing_key_bytes.into(), USUAL)
+}
+
+/// Packages of functions and layers, and where they are. `fields` = bytes of the fields beside a package.
+fn code(bounds: Bounds, limits: &Limits, fields: u64) -> Bounds {
     // In base64, with line breaks.
     let package = limits.package_bytes.div_ceil(3) * 4;
     let package = package + package / 32 + 64;
-    let variables = u64::from(limits.environment_bytes);
-    let routes = u64::from(limits.routes_per_domain);
-    let layers = u64::from(limits.layers_per_function).max(1);
-    let actions = u64::from(limits.scheduled_actions_per_version);
-    let usual = Code::InvalidParameterValue;
-    let excess = Code::EnvironmentExceededLimit;
-    Bounds::new(defaults)
-        .text(
-            "ClientContext",
-            limits.sync_event_bytes,
-            Code::RequestTooLarge,
-        )
-        .text("Event", limits.sync_event_bytes, Code::RequestTooLarge)
-        .text("RoutingKey", limits.routing_key_bytes.into(), usual)
+    let object = Code::InvalidCosObjectName;
+    bounds
         .text("ZipFile", package, Code::InvalidZipFile)
         .text("Code.ZipFile", package, Code::InvalidZipFile)
         .text("Content.ZipFile", package, Code::InvalidZipFile)
-        .whole("Code", package + defaults.field, Code::InvalidCode)
-        .whole("Content", package + defaults.field, Code::InvalidCode)
-        .text("CosObjectName", OBJECT_KEY, Code::InvalidCosObjectName)
-        .text("Code.CosObjectName", OBJECT_KEY, Code::InvalidCosObjectName)
-        .text(
-            "Content.CosObjectName",
-            OBJECT_KEY,
-            Code::InvalidCosObjectName,
-        )
-        .characters(
-            "Description",
-            limits.description_chars.into(),
-            Code::InvalidDescription,
-        )
-        .characters("LicenseInfo", LICENSE_CHARS, usual)
-        .list("CompatibleRuntimes", RUNTIMES, usual)
+        .whole("Code", package + fields, Code::InvalidCode)
+        .whole("Content", package + fields, Code::InvalidCode)
+        .text("CosObjectName", OBJECT_KEY, object)
+        .text("Code.CosObjectName", OBJECT_KEY, object)
+        .text("Content.CosObjectName", OBJECT_KEY, object)
+}
+
+/// Settings of functions and layers.
+fn functions(bounds: Bounds, limits: &Limits) -> Bounds {
+    let variables = u64::from(limits.environment_bytes);
+    let layers = u64::from(limits.layers_per_function).max(1);
+    let (description, excess) = (Code::InvalidDescription, Code::EnvironmentExceededLimit);
+    bounds
+        .characters("Description", limits.description_chars.into(), description)
+        .characters("LicenseInfo", LICENSE_CHARS, USUAL)
+        .list("CompatibleRuntimes", RUNTIMES, USUAL)
         // The shortest variable has two bytes.
         .list("Environment.Variables", variables / 2 + 1, excess)
         .text("Environment.Variables.Key", variables, excess)
         .text("Environment.Variables.Value", variables, excess)
         .whole("Environment", variables * 16 + 64, excess)
-        .list("Tags", TAGS, usual)
-        .text("Tags.Key", TAG_KEY, usual)
-        .text("Tags.Value", TAG_VALUE, usual)
-        .whole("Tags", TAGS * (TAG_KEY + TAG_VALUE + 64), usual)
-        .text("Tags.TagKey", TAG_KEY, usual)
-        .text("Tags.TagValue", TAG_VALUE, usual)
-        .text("TagKey", TAG_KEY, usual)
-        .text("TagValue", TAG_VALUE, usual)
-        .list("TagKeys", TAG_KEYS, usual)
-        .text("TagKeys", TAG_KEY, usual)
-        .list("TagFilters", TAG_FILTERS, usual)
-        .text("TagFilters.TagKey", TAG_KEY, usual)
-        .list("TagFilters.TagValue", TAGS_OF_REQUEST, usual)
-        .text("TagFilters.TagValue", TAG_VALUE, usual)
+        .list("Layers", layers, Code::LimitExceededLayers)
+        .text("DeadLetterConfig.Name", URL, Code::InvalidDeadLetterConfig)
+        .list("Filters", FILTERS, Code::InvalidFilters)
+}
+
+/// Tags of functions, and the tag service's requests.
+fn tags(bounds: Bounds) -> Bounds {
+    bounds
+        .list("Tags", TAGS, USUAL)
+        .text("Tags.Key", TAG_KEY, USUAL)
+        .text("Tags.Value", TAG_VALUE, USUAL)
+        .whole("Tags", TAGS * (TAG_KEY + TAG_VALUE + 64), USUAL)
+        .text("Tags.TagKey", TAG_KEY, USUAL)
+        .text("Tags.TagValue", TAG_VALUE, USUAL)
+        .text("TagKey", TAG_KEY, USUAL)
+        .text("TagValue", TAG_VALUE, USUAL)
+        .list("TagKeys", TAG_KEYS, USUAL)
+        .text("TagKeys", TAG_KEY, USUAL)
+        .list("TagFilters", TAG_FILTERS, USUAL)
+        .text("TagFilters.TagKey", TAG_KEY, USUAL)
+        .list("TagFilters.TagValue", TAGS_OF_REQUEST, USUAL)
+        .text("TagFilters.TagValue", TAG_VALUE, USUAL)
         .whole(
             "TagFilters",
             TAG_FILTERS * TAGS_OF_REQUEST * (TAG_VALUE + TAG_KEY),
-            usual,
+            USUAL,
         )
-        .list("ReplaceTags", TAGS_OF_REQUEST, usual)
-        .text("ReplaceTags.TagKey", TAG_KEY, usual)
-        .text("ReplaceTags.TagValue", TAG_VALUE, usual)
-        .list("DeleteTags", TAGS_OF_REQUEST, usual)
-        .text("DeleteTags.TagKey", TAG_KEY, usual)
+        .list("ReplaceTags", TAGS_OF_REQUEST, USUAL)
+        .text("ReplaceTags.TagKey", TAG_KEY, USUAL)
+        .text("ReplaceTags.TagValue", TAG_VALUE, USUAL)
+        .list("DeleteTags", TAGS_OF_REQUEST, USUAL)
+        .text("DeleteTags.TagKey", TAG_KEY, USUAL)
         .text("Resource", RESOURCE, Code::ResourceDescriptionError)
-        .list("ResourceIds", RESOURCES, usual)
+        .list("ResourceIds", RESOURCES, USUAL)
         .text("ResourceIds", RESOURCE, Code::ResourceIdInvalid)
-        .list("ResourceList", RESOURCES, usual)
+        .list("ResourceList", RESOURCES, USUAL)
         .text("ResourceList", RESOURCE, Code::ResourceDescriptionError)
-        .list("Layers", layers, Code::LimitExceededLayers)
-        .text("DeadLetterConfig.Name", URL, Code::InvalidDeadLetterConfig)
+}
+
+/// Triggers, scheduled actions and custom domains.
+fn triggers_and_domains(bounds: Bounds, limits: &Limits) -> Bounds {
+    let routes = u64::from(limits.routes_per_domain);
+    let actions = u64::from(limits.scheduled_actions_per_version);
+    bounds
         .text("TriggerDesc", TRIGGER_DESC, Code::InvalidTriggerDesc)
         .text(
             "CustomArgument",
@@ -127,15 +149,19 @@ pub fn bounds(limits: &Limits) -> Bounds {
             actions,
             Code::LimitExceededProvisionTriggerAction,
         )
-        .list("EndpointsConfig", routes, usual)
-        .whole("EndpointsConfig", routes * ROUTE, usual)
-        .list("Filters", FILTERS, Code::InvalidFilters)
-        .list("Policy.statement", POLICY, usual)
-        .list("Policy.statement.action", POLICY, usual)
-        .text("Policy.statement.action", POLICY, usual)
-        .list("Policy.statement.resource", POLICY, usual)
-        .text("Policy.statement.resource", POLICY, usual)
-        .whole("Policy", 4 * POLICY, usual)
+        .list("EndpointsConfig", routes, USUAL)
+        .whole("EndpointsConfig", routes * ROUTE, USUAL)
+}
+
+/// Policies of keys and roles.
+fn policies(bounds: Bounds) -> Bounds {
+    bounds
+        .list("Policy.statement", POLICY, USUAL)
+        .list("Policy.statement.action", POLICY, USUAL)
+        .text("Policy.statement.action", POLICY, USUAL)
+        .list("Policy.statement.resource", POLICY, USUAL)
+        .text("Policy.statement.resource", POLICY, USUAL)
+        .whole("Policy", 4 * POLICY, USUAL)
 }
 
 #[cfg(test)]

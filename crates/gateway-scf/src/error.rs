@@ -52,8 +52,18 @@ pub(super) fn control(error: control::Error) -> Error {
         Reason::LayerMissing => Code::LayerNotFound,
         Reason::LayerVersionMissing => Code::LayerVersionNotFound,
         Reason::InterpreterMissing => Code::InvalidRuntime,
+        Reason::QualifierMissing => Code::QualifierNotFound,
+        Reason::TriggerMissing => Code::TriggerNotFound,
+        Reason::TriggerAmbiguous => Code::InvalidTriggerDesc,
+        Reason::EventMissing => Code::AsyncEventNotFound,
         Reason::FunctionExists => Code::FunctionNameInUse,
         Reason::AliasExists => Code::AliasInUse,
+        Reason::TriggerExists => Code::TriggerNameInUse,
+        Reason::QualifierTaken => Code::TriggerInUse,
+        Reason::EventsTaken => Code::CosInUse,
+        Reason::UnsuitableTrigger => Code::UnsupportedTrigger,
+        Reason::ActionNameTaken => Code::ProvisionTriggerNameDuplicate,
+        Reason::ActionScheduleTaken => Code::ProvisionTriggerCronConfigDuplicate,
         Reason::AliasPermanent => Code::DeleteAliasFailed,
         Reason::NamespaceInUse => Code::NamespaceInUse,
         Reason::UsedByAliases => Code::AliasBind,
@@ -64,6 +74,11 @@ pub(super) fn control(error: control::Error) -> Error {
         Reason::ReservedName => Code::EnvironmentSystemProtect,
         Reason::Unsupported => Code::UnsupportedOperation,
         Reason::BuildFailed => Code::FailedOperation,
+        Reason::EventEnded => Code::AsyncEventStatus,
+        Reason::ProvisionedInProgress => Code::ProvisionedInProgress,
+        Reason::ProvisionedExceedsReserved => Code::ProvisionedExceedReserved,
+        Reason::ProvisionedExceedsAvailable => Code::ProvisionedExceedAvailable,
+        Reason::ReservedExceedsAvailable => Code::ReservedExceedTotal,
         Reason::LimitReached(limit) => limit_code(limit),
         Reason::Account => Code::FailedOperation,
         Reason::Conflict => Code::OperationConflict,
@@ -76,6 +91,7 @@ pub(super) fn control(error: control::Error) -> Error {
             ", or set ForceDelete to TRUE"
         }
         Reason::LimitReached(Limit::PackageBytes) => LARGER_PACKAGE_HINT,
+        Reason::TriggerAmbiguous => ", as ListTriggers shows it",
         _ => "",
     };
     let message = match field {
@@ -94,6 +110,9 @@ fn limit_code(limit: Limit) -> Code {
         Limit::LayerVersions => Code::LimitExceededLayerVersions,
         Limit::EnvironmentBytes => Code::EnvironmentExceededLimit,
         Limit::PackageBytes => Code::InvalidZipFile,
+        Limit::Triggers => Code::LimitExceededTrigger,
+        Limit::ScheduledActions => Code::LimitExceededProvisionTriggerAction,
+        Limit::QueuedEvents => Code::RequestLimitExceeded,
         Limit::RecordBytes => Code::LimitExceededQuota,
     }
 }
@@ -110,6 +129,17 @@ fn field_code(field: Field) -> Code {
             Code::InvalidRoutingConfig
         }
         Field::Weight => Code::InvalidAdditionalVersionWeights,
+        Field::TriggerDescription => Code::InvalidTriggerDesc,
+        Field::TriggerMessage => Code::InvalidCustomArgument,
+        Field::TotalConcurrency => Code::LimitExceededTotal,
+        Field::ReservedConcurrency => Code::LimitExceededReserved,
+        Field::ProvisionedPolicy => Code::InvalidProvisionType,
+        Field::TrackingTarget => Code::InvalidTrackingTarget,
+        Field::MinInstances => Code::InvalidMinCapacity,
+        Field::ActionName => Code::InvalidProvisionTriggerName,
+        Field::ActionInstances => Code::InvalidTriggerProvisionedNum,
+        Field::ActionSchedule => Code::InvalidTriggerCronConfig,
+        Field::EventConfig => Code::InvalidAsyncTriggerConfig,
         other => code_of(wire_name(other)),
     }
 }
@@ -122,6 +152,21 @@ pub(super) fn invalid(error: Invalid) -> Error {
 /// Returns the message about a rejected value, for fields whose code depends on where they stand.
 pub(super) fn rejection(error: &Invalid) -> String {
     refusal(wire_name(error.field), error)
+}
+
+/// Returns the error for a field that only this API has.
+pub(super) fn wire_field(field: &'static str, message: impl std::fmt::Display) -> Error {
+    let code = match field {
+        "Enable" => Code::InvalidEnable,
+        "Filters" => Code::InvalidFilters,
+        "Limit" => Code::InvalidLimit,
+        "Offset" => Code::InvalidOffset,
+        "OrderBy" | "Orderby" => Code::InvalidOrderBy,
+        "StartTime and EndTime" => Code::InvalidStartTimeOrEndTime,
+        "Status" => Code::InvalidStatus,
+        other => code_of(other),
+    };
+    Error::new(code, format!("{field}: {message}"))
 }
 
 /// Maps a rejected value of a field with another name than usual.
@@ -180,6 +225,20 @@ pub(super) fn wire_name(field: Field) -> &'static str {
         Field::RuleKey => "Key",
         Field::RuleMethod => "Method",
         Field::RuleExpression => "Expression",
+        Field::TriggerDescription => "TriggerDesc",
+        Field::TriggerMessage => "CustomArgument",
+        Field::TotalConcurrency => "TotalConcurrencyMem",
+        Field::ReservedConcurrency => "ReservedConcurrencyMem",
+        Field::ProvisionedInstances => "VersionProvisionedConcurrencyNum",
+        Field::ProvisionedPolicy => "ProvisionedType",
+        Field::TrackingTarget => "TrackingTarget",
+        Field::MinInstances => "MinCapacity",
+        Field::ScheduledActions => "TriggerActions",
+        Field::ActionName => "TriggerName",
+        Field::ActionInstances => "TriggerProvisionedConcurrencyNum",
+        Field::ActionSchedule => "TriggerCronConfig",
+        Field::EventConfig => "AsyncTriggerConfig",
+        Field::Event => "InvokeRequestId",
         Field::AccountName => "Name",
         Field::SecretId => "SecretId",
         Field::RoleName => "Role",

@@ -2,20 +2,20 @@
 
 mod retries;
 
+use control::async_events::{RequestStatus, event_id, unknown};
 use dispatch::Time;
-use engine::runner::ControlOutcome;
-use events::{EventQuery, EventRow, EventState, QueueError};
-use model::{EventConfig, FunctionName, RequestId};
+use events::{EventQuery, EventRow, EventState};
+use model::{Field, FunctionName, RequestId};
 use scf::action::{
     GetAsyncEventStatus, GetFunctionEventInvokeConfig, GetRequestStatus, ListAsyncEvents,
     TerminateAsyncEvent, UpdateFunctionEventInvokeConfig,
 };
 use scf::types as t;
-use scf::{Action, Code, Error};
-use telemetry::{LogQuery, LogRow, OutcomeFilter, SortKey, SortOrder};
+use scf::{Action, Error};
+use telemetry::LogRow;
 
-use super::functions::{change_in_any_state, descending, find, key, qualified};
-use super::logs::{DAY_MS, time};
+use super::functions::{descending, find, key, qualified};
+use super::logs::time;
 use super::{Caller, Gateway, Serve, error};
 
 const LIMIT_DEFAULT: i64 = 20;
@@ -33,8 +33,7 @@ impl Serve for GetFunctionEventInvokeConfig {
         let space = request.namespace.as_deref();
         let stored = find(gateway, caller, &request.function_name, space)?;
         qualified(&stored.value, request.qualifier.as_deref())?;
-        let config = stored.value.events;
-        let config = config.unwrap_or_else(|| EventConfig::default_for(&gateway.limits));
+        let config = gateway.control.event_config(&stored.value);
         Ok(t::GetFunctionEventInvokeConfigResponse {
             async_trigger_config: t::AsyncTriggerConfig {
                 retry_config: Some(retries::shown(&config, gateway.runner.retry_waits())),
@@ -53,28 +52,17 @@ impl Serve for UpdateFunctionEventInvokeConfig {
         let key = key(caller, &request.function_name, request.namespace.as_deref())?;
         let given = request.async_trigger_config;
         let retries = given.retry_config.unwrap_or_default();
-        let wrong = |what: String| {
-            let message = format!("AsyncTriggerConfig: {what}");
-            Error::new(Code::InvalidAsyncTriggerConfig, message)
-        };
+        let wrong =
+            |what: String| error::control(control::Error::invalid(Field::EventConfig, what));
         if given.msg_ttl.is_none() && retries.is_empty() {
             let what = "it is empty; set MsgTTL, or RetryConfig with a RetryNum";
             return Err(wrong(what.to_owned()));
         }
         let retry_num = retries::read(&retries, gateway.runner.retry_waits()).map_err(wrong)?;
-        change_in_any_state(gateway, &key, |function| {
-            let usual = EventConfig::default_for(&gateway.limits);
-            let old = function.events.unwrap_or(usual);
-            let config = EventConfig::parse(
-                retry_num.unwrap_or(old.retries.into()),
-                given.msg_ttl.unwrap_or(old.ttl_s.into()),
-                &gateway.limits,
-            );
-            function.events = Some(config.map_err(error::invalid)?);
-            function.modified = clock::now_ms();
-            Ok(())
-        })
-        .await?;
+        let updated = gateway
+            .control
+            .update_event_config(&key, retry_num, given.msg_ttl);
+        updated.await.map_err(error::control)?;
         Ok(t::Empty {})
     }
 }
@@ -99,24 +87,25 @@ impl Serve for ListAsyncEvents {
             sources: request.invoke_type.unwrap_or_default(),
             states: states?.concat(),
             request: given(request.invoke_request_id)
-                .map(|id| request_id(&id))
-                .transpose()?,
+                .map(|id| event_id(&id))
+                .transpose()
+                .map_err(error::control)?,
             accepted: accepted.unwrap_or((Time(0), Time(i64::MAX as u64))),
             ended: interval("EndTimeInterval", request.end_time_interval.as_ref())?,
             by_end: match request.orderby.as_deref() {
                 None | Some("" | "StartTime") => false,
                 Some("EndTime") => true,
                 Some(other) => {
-                    let message =
-                        format!("Orderby: {other:?} is not allowed; StartTime and EndTime are");
-                    return Err(Error::new(Code::InvalidOrderBy, message));
+                    let message = format!("{other:?} is not allowed; StartTime and EndTime are");
+                    return Err(error::wire_field("Orderby", message));
                 }
             },
             descending: descending(request.order.as_deref())?,
             offset,
             limit,
         };
-        let found = gateway.queue.find(query).await.map_err(error::queue)?;
+        let found = gateway.control.list_events(query).await;
+        let found = found.map_err(error::control)?;
         Ok(t::ListAsyncEventsResponse {
             total_count: found.total as i64,
             event_list: found.rows.iter().map(show).collect(),
@@ -133,7 +122,7 @@ impl Serve for GetAsyncEventStatus {
         let id = &request.invoke_request_id;
         let row = event(gateway, caller, id).await?;
         if !gateway.may(caller, Self::NAME, &row.function) {
-            return Err(unknown(id));
+            return Err(error::control(unknown(id)));
         }
         let status = match row.state {
             EventState::Waiting => RUNNING,
@@ -157,46 +146,19 @@ impl Serve for GetRequestStatus {
     ) -> Result<t::GetRequestStatusResponse, Error> {
         let space = request.namespace.as_deref();
         let stored = find(gateway, caller, &request.function_name, space)?;
-        let key = stored.value.key.clone();
+        let key = &stored.value.key;
         let id = RequestId::parse(&request.function_request_id).map_err(error::invalid)?;
         let to = time("EndTime", &request.end_time)?.map(|to| to + 999);
         let from = time("StartTime", &request.start_time)?;
         if let (Some(from), Some(to)) = (from, to)
             && from > to
         {
-            let message = "StartTime and EndTime: the end must follow the start";
-            return Err(Error::new(Code::InvalidStartTimeOrEndTime, message));
+            let message = "the end must follow the start";
+            return Err(error::wire_field("StartTime and EndTime", message));
         }
-        // An event that waits or runs, also between retries, has no log entry of its completion yet.
-        let row = gateway.queue.event(id).await.map_err(error::queue)?;
-        let row = row.filter(|row| row.function == key);
-        let mut data = Vec::new();
-        if let Some(row) = row.filter(|row| row.state == EventState::Waiting) {
-            data.push(waiting(&row));
-        } else {
-            let query = LogQuery {
-                account: caller.account,
-                namespace: key.namespace,
-                functions: Some(vec![key.name]),
-                version: None,
-                request: Some(id),
-                from: 0,
-                to: clock::now_ms() + DAY_MS,
-                outcomes: OutcomeFilter::All,
-                order_by: SortKey::StartTime,
-                order: SortOrder::Descending,
-                offset: 0,
-                limit: 1,
-            };
-            let log = gateway.log.clone();
-            let found = tokio::task::spawn_blocking(move || log.search(&query)).await;
-            let found = found.map_err(|e| error::internal(&e))?;
-            let rows = found.map_err(error::logs)?.rows;
-            let within = |row: &LogRow| {
-                from.is_none_or(|from| row.started >= from) && to.is_none_or(|to| row.started <= to)
-            };
-            data.extend(rows.into_iter().filter(within).map(ended));
-        }
+        let found = gateway.control.request_status(key, id, from, to).await;
+        let found = found.map_err(error::control)?;
+        let data: Vec<_> = found.into_iter().map(request_status).collect();
         Ok(t::GetRequestStatusResponse {
             total_count: data.len() as i64,
             data,
@@ -212,22 +174,11 @@ impl Serve for TerminateAsyncEvent {
     ) -> Result<t::Empty, Error> {
         let space = request.namespace.as_deref();
         let stored = find(gateway, caller, &request.function_name, space)?;
-        let row = event(gateway, caller, &request.invoke_request_id).await?;
-        if row.function != stored.value.key {
-            return Err(unknown(&request.invoke_request_id));
-        }
         let gracefully = request.grace_shutdown.unwrap_or(false);
-        let taken = gateway.runner.terminate(&row, gracefully).await;
-        match taken.map_err(error::queue)? {
-            ControlOutcome::Applied => Ok(t::Empty {}),
-            ControlOutcome::TooLate => {
-                let message = format!(
-                    "InvokeRequestId: the event has ended ({})",
-                    row.state.as_str()
-                );
-                Err(Error::new(Code::AsyncEventStatus, message))
-            }
-        }
+        let (key, id) = (&stored.value.key, &request.invoke_request_id);
+        let ended = gateway.control.terminate_event(key, id, gracefully).await;
+        ended.map_err(error::control)?;
+        Ok(t::Empty {})
     }
 }
 
@@ -237,33 +188,19 @@ pub(super) async fn event(
     caller: Caller<'_>,
     id: &str,
 ) -> Result<EventRow, Error> {
-    let found: Result<_, QueueError> = gateway.queue.event(request_id(id)?).await;
-    let found = found.map_err(error::queue)?;
-    let own = found.filter(|row| row.function.account == caller.account);
-    own.ok_or_else(|| unknown(id))
-}
-
-fn unknown(id: &str) -> Error {
-    let shown: String = id.chars().take(60).collect();
-    let message = format!(
-        "InvokeRequestId: there is no event {shown:?}; completed events are stored for up to three days"
-    );
-    Error::new(Code::AsyncEventNotFound, message)
-}
-
-fn request_id(text: &str) -> Result<RequestId, Error> {
-    RequestId::parse(text).map_err(|e| error::invalid_field("InvokeRequestId", e))
+    let found = gateway.control.event(caller.account, id).await;
+    found.map_err(error::control)
 }
 
 fn page(offset: Option<i64>, limit: Option<i64>) -> Result<(u32, u32), Error> {
     let (offset, limit) = (offset.unwrap_or(0), limit.unwrap_or(LIMIT_DEFAULT));
     let Ok(offset) = u32::try_from(offset) else {
-        let message = format!("Offset: {offset} is not allowed; 0 and more are");
-        return Err(Error::new(Code::InvalidOffset, message));
+        let message = format!("{offset} is not allowed; 0 and more are");
+        return Err(error::wire_field("Offset", message));
     };
     if !(1..=LIMIT_MAX).contains(&limit) {
-        let message = format!("Limit: {limit} is not allowed; 1 to {LIMIT_MAX} are");
-        return Err(Error::new(Code::InvalidLimit, message));
+        let message = format!("{limit} is not allowed; 1 to {LIMIT_MAX} are");
+        return Err(error::wire_field("Limit", message));
     }
     Ok((offset, limit as u32))
 }
@@ -287,8 +224,8 @@ fn states_of(status: &str) -> Result<Vec<EventState>, Error> {
     if states.is_empty() {
         let shown: String = status.chars().take(40).collect();
         let message =
-            format!("Status: {shown:?} is not allowed; RUNNING, FINISHED, ABORTED and FAILED are");
-        return Err(Error::new(Code::InvalidStatus, message));
+            format!("{shown:?} is not allowed; RUNNING, FINISHED, ABORTED and FAILED are");
+        return Err(error::wire_field("Status", message));
     }
     Ok(states)
 }
@@ -314,6 +251,13 @@ fn show(row: &EventRow) -> t::AsyncEvent {
             .ended
             .map(|ended| clock::format_us(ended.0))
             .unwrap_or_default(),
+    }
+}
+
+fn request_status(found: RequestStatus) -> t::RequestStatus {
+    match found {
+        RequestStatus::Waiting(row) => waiting(&row),
+        RequestStatus::Ended(row) => ended(row),
     }
 }
 

@@ -7,7 +7,7 @@ mod echo;
 mod fields;
 mod list;
 
-pub(super) use change::{change_in_any_state, changeable, get};
+pub(super) use change::{change_in_any_state, get};
 pub(super) use fields::{description, number, tags};
 pub(super) use list::{descending, page, page_of};
 

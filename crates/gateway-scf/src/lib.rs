@@ -85,7 +85,6 @@ mod aliases;
 mod bounds;
 mod code;
 mod concurrency;
-mod documents;
 mod domains;
 mod download;
 mod error;
@@ -111,7 +110,6 @@ mod versions;
 mod visible;
 
 pub use bounds::bounds;
-pub use documents::ScfDocuments;
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
@@ -130,10 +128,8 @@ use axum::routing::{get, post};
 use bytes::Bytes;
 use catalog::Catalog;
 use control::Control;
-use dispatch::cron::WeekdayZero;
 use engine::driver::Driver;
 use engine::invoke::Ingest;
-use engine::provisioner::Provisioner;
 use engine::runner::Runner;
 use hosts::{Addresses, ApiHosts};
 use model::{AccountId, Limits, RecursionDepth, RequestId, TraceContext};
@@ -161,8 +157,6 @@ pub struct Gateway {
     pub access: Access,
     /// The region of the installation.
     pub region: String,
-    /// The meaning of weekday 0 in cron expressions.
-    pub weekday_zero: WeekdayZero,
     /// The base URL of the API, if it is configured.
     pub public_url: Option<String>,
     /// The kinds of triggers that other systems notify.
@@ -189,8 +183,6 @@ pub struct Gateway {
     pub runner: Runner,
     /// Starts and stops instances.
     pub driver: Driver,
-    /// Keeps provisioned minimums.
-    pub provisioner: Provisioner,
     /// The interpreters and zygotes.
     pub worker: Arc<Worker>,
     /// The packages.

@@ -12,7 +12,7 @@ use super::invoke::namespace;
 use super::{Caller, Gateway, Serve};
 
 /// Source: SCF's limits of a search.
-pub(super) const DAY_MS: i64 = 86_400_000;
+const DAY_MS: i64 = 86_400_000;
 const SPAN_MAX_MS: i64 = DAY_MS;
 const END_MAX: i64 = 10_000;
 const LIMIT_DEFAULT: i64 = 20;

@@ -120,6 +120,34 @@ pub enum Field {
     RuleMethod,
     /// Expression of the routing rule.
     RuleExpression,
+    /// Description of a trigger's event source.
+    TriggerDescription,
+    /// Message in a timer's events.
+    TriggerMessage,
+    /// Concurrency quota of the account.
+    TotalConcurrency,
+    /// Reserved concurrency of a function.
+    ReservedConcurrency,
+    /// Number of provisioned instances.
+    ProvisionedInstances,
+    /// Kind of provisioned concurrency.
+    ProvisionedPolicy,
+    /// Share of the provisioned instances to be kept busy.
+    TrackingTarget,
+    /// Minimum number of provisioned instances.
+    MinInstances,
+    /// Scheduled changes of provisioned concurrency.
+    ScheduledActions,
+    /// Name of a scheduled action.
+    ActionName,
+    /// Number of instances of a scheduled action.
+    ActionInstances,
+    /// Schedule of a scheduled action.
+    ActionSchedule,
+    /// Settings for events.
+    EventConfig,
+    /// Request id of an event.
+    Event,
     /// Account name.
     AccountName,
     /// Secret id.
@@ -175,6 +203,20 @@ impl fmt::Display for Field {
             Self::RuleKey => "key of the routing rule",
             Self::RuleMethod => "method of the routing rule",
             Self::RuleExpression => "expression of the routing rule",
+            Self::TriggerDescription => "description of the event source",
+            Self::TriggerMessage => "message of the timer",
+            Self::TotalConcurrency => "concurrency quota",
+            Self::ReservedConcurrency => "reserved concurrency",
+            Self::ProvisionedInstances => "number of provisioned instances",
+            Self::ProvisionedPolicy => "kind of provisioned concurrency",
+            Self::TrackingTarget => "target of the tracking",
+            Self::MinInstances => "minimum number of provisioned instances",
+            Self::ScheduledActions => "scheduled actions",
+            Self::ActionName => "name of the scheduled action",
+            Self::ActionInstances => "number of instances of the scheduled action",
+            Self::ActionSchedule => "schedule of the scheduled action",
+            Self::EventConfig => "settings for events",
+            Self::Event => "event",
             Self::AccountName => "account name",
             Self::SecretId => "secret id",
             Self::RoleName => "role name",

@@ -11,7 +11,6 @@ pub mod action;
 pub mod bounds;
 pub mod envelope;
 mod error;
-pub mod failure;
 mod flat;
 pub mod keypair;
 pub mod lenient_base64;

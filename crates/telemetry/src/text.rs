@@ -3,6 +3,8 @@
 use std::borrow::Cow;
 use std::fmt::Write;
 
+use model::StatusCode;
+
 use super::record::Record;
 
 /// Bytes of the log returned with LogType Tail. Source: the API's field documentation.
@@ -42,7 +44,7 @@ pub fn log_text(record: &Record) -> String {
     }
     push_output(&mut text, &record.log);
     let answer = shown(&record.answer);
-    if record.failure.is_none() {
+    if record.status == StatusCode::Ok {
         let _ = writeln!(text, "Response RequestId:{id} RetMsg:{answer}");
     } else {
         let _ = writeln!(text, "ERROR RequestId:{id} Result:{answer}");
@@ -90,8 +92,7 @@ pub(super) mod tests {
     use super::*;
     use bytes::Bytes;
     use model::{
-        AccountId, FailureKind, FunctionKey, FunctionName, MemoryMb, Namespace, RequestId, Usage,
-        Version,
+        AccountId, FunctionKey, FunctionName, MemoryMb, Namespace, RequestId, Usage, Version,
     };
 
     pub(crate) fn record() -> Record {
@@ -106,7 +107,7 @@ pub(super) mod tests {
             memory: MemoryMb::default(),
             started: 0,
             retry: 0,
-            failure: None,
+            status: StatusCode::Ok,
             usage: Usage {
                 duration_us: 1200,
                 memory_peak: 3 << 20,
@@ -156,7 +157,7 @@ pub(super) mod tests {
     #[test]
     fn failed_invocation_logs_an_error_line() {
         let failed = Record {
-            failure: Some(FailureKind::TimedOut),
+            status: StatusCode::TimeLimitReached,
             cold: None,
             ..record()
         };

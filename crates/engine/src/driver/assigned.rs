@@ -1,11 +1,11 @@
 //! An instance that serves a request.
 
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use model::RecursionDepth;
+use model::{RecursionDepth, StatusCode};
 use telemetry::ColdStart;
 use tracing::debug;
 use worker::RequestMetadata;
@@ -70,10 +70,6 @@ impl Assigned {
         self.stopper.get_or_insert_with(made).clone()
     }
 
-    fn was_stopped(&self) -> bool {
-        self.stopper.as_ref().is_some_and(Stopper::was_used)
-    }
-
     /// Runs a request and passes its outcome to `finish`, even if the caller has gone away.
     ///
     /// An instance may end on its own while an event is being sent. An event that did not start goes to another instance.
@@ -91,12 +87,11 @@ impl Assigned {
             for _ in 1..INSTANCES_MAX {
                 assigned.slot.runs(depth);
                 let (ran, started) = assigned.invoke(&metadata, &event, recycle).await;
-                // Whoever stopped the instance meant this request.
-                if started || assigned.was_stopped() {
+                if started {
                     return finish(ran);
                 }
                 debug!(request = %metadata.request, "an instance ended before it started an event; the event goes to another instance");
-                if !assigned.replace(&live).await || assigned.was_stopped() {
+                if !assigned.replace(&live).await {
                     return finish(ran);
                 }
             }
@@ -153,7 +148,7 @@ impl Assigned {
         };
         self.reusable = invoked.reusable;
         self.short = invoked.short_requests;
-        if recycle && self.reusable && invoked.outcome.result.is_err() {
+        if recycle && self.reusable && invoked.outcome.status != StatusCode::Ok {
             self.slot.instance.stop();
             self.slot.instance.ended().await;
             self.reusable = false;
@@ -181,27 +176,17 @@ impl std::fmt::Debug for Assigned {
 
 /// Stops the instance of a request while the request owns it.
 #[derive(Clone, Debug)]
-pub(crate) struct Stopper(Arc<Mutex<StopTarget>>);
-
-#[derive(Debug)]
-struct StopTarget {
-    /// The instance, while the request owns it.
-    slot: Option<Arc<InstanceSlot>>,
-    used: bool,
-}
+pub(crate) struct Stopper(Arc<Mutex<Option<Arc<InstanceSlot>>>>);
 
 impl Stopper {
     pub(super) fn of(slot: Arc<InstanceSlot>) -> Self {
-        let slot = Some(slot);
-        Self(Arc::new(Mutex::new(StopTarget { slot, used: false })))
+        Self(Arc::new(Mutex::new(Some(slot))))
     }
 
-    /// Kills the instance, or sends SIGTERM to its processes. The request does not move to another instance any more. Has no
-    /// effect after the request has ended.
+    /// Kills the instance, or sends SIGTERM to its processes. Has no effect after the request has ended.
     pub(crate) fn stop(&self, gracefully: bool) {
-        let mut target = self.target();
-        target.used = true;
-        let Some(slot) = &target.slot else {
+        let slot = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(slot) = &*slot else {
             return;
         };
         if gracefully {
@@ -211,23 +196,14 @@ impl Stopper {
         }
     }
 
-    /// Returns whether it has been used.
-    fn was_used(&self) -> bool {
-        self.target().used
-    }
-
     /// The request has moved to another instance.
     fn follow(&self, slot: Arc<InstanceSlot>) {
-        self.target().slot = Some(slot);
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(slot);
     }
 
     /// The request no longer owns an instance.
     fn forget(&self) {
-        self.target().slot = None;
-    }
-
-    fn target(&self) -> MutexGuard<'_, StopTarget> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 }
 

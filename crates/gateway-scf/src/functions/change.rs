@@ -26,11 +26,3 @@ pub(in super::super) fn get(
 ) -> Result<Arc<Stored<Function>>, Error> {
     gateway.control.function(key).map_err(error::control)
 }
-
-/// Finds a function and checks that its state allows a change.
-pub(in super::super) fn changeable(
-    gateway: &Gateway,
-    key: &FunctionKey,
-) -> Result<Arc<Stored<Function>>, Error> {
-    gateway.control.changeable(key).map_err(error::control)
-}

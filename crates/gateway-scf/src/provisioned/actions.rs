@@ -1,76 +1,36 @@
 //! `TriggerActions`: scheduled changes of the number of provisioned instances.
 
-use dispatch::cron::Cron;
-use model::{Provisioned, ProvisionedPolicy, ScheduledAction, TriggerName};
+use control::Error;
+use control::provisioned::add_action;
+use model::{Field, Provisioned, ProvisionedPolicy, ScheduledAction};
 use scf::types as t;
-use scf::{Code, Error};
 
-use super::super::{Gateway, error};
-use super::count;
+use super::super::Gateway;
 
 pub(super) fn read(
     gateway: &Gateway,
     given: &[t::TriggerAction],
 ) -> Result<Vec<ScheduledAction>, Error> {
-    let most = gateway.limits.scheduled_actions_per_version as usize;
-    if given.len() > most {
-        let message = format!(
-            "TriggerActions: {} are not allowed; up to {most} are",
-            given.len()
-        );
-        return Err(Error::new(
-            Code::LimitExceededProvisionTriggerAction,
-            message,
-        ));
-    }
-    let mut actions: Vec<ScheduledAction> = Vec::new();
+    gateway.control.check_scheduled_actions(given.len())?;
+    let mut actions = Vec::new();
     for one in given {
-        let action = action(gateway, one)?;
-        let twice = |code, field: &str, text: &str| {
-            Error::new(code, format!("{field}: {text:?} is there twice"))
-        };
-        if actions.iter().any(|other| other.name == action.name) {
-            let code = Code::ProvisionTriggerNameDuplicate;
-            return Err(twice(code, "TriggerName", &action.name));
-        }
-        if actions.iter().any(|other| other.cron == action.cron) {
-            let code = Code::ProvisionTriggerCronConfigDuplicate;
-            return Err(twice(code, "TriggerCronConfig", &action.cron));
-        }
-        actions.push(action);
+        add_action(&mut actions, action(gateway, one)?)?;
     }
     Ok(actions)
 }
 
 fn action(gateway: &Gateway, given: &t::TriggerAction) -> Result<ScheduledAction, Error> {
-    let name = TriggerName::parse(given.trigger_name.as_deref().unwrap_or_default());
-    let name =
-        name.map_err(|e| Error::new(Code::InvalidProvisionTriggerName, error::rejection(&e)))?;
-    let number = given.trigger_provisioned_concurrency_num;
-    let instances = number.and_then(count).ok_or_else(|| {
-        let shown = number.map_or("nothing".into(), |number| number.to_string());
-        let message =
-            format!("TriggerProvisionedConcurrencyNum: {shown} is not allowed; 0 and more is");
-        Error::new(Code::InvalidTriggerProvisionedNum, message)
-    })?;
-    let cron = given.trigger_cron_config.as_deref().unwrap_or_default();
-    let cron = cron.split_ascii_whitespace().collect::<Vec<_>>().join(" ");
-    Cron::parse(&cron, gateway.weekday_zero).map_err(|e| {
-        let message = format!("TriggerCronConfig: {e}");
-        Error::new(Code::InvalidTriggerCronConfig, message)
-    })?;
+    let action = gateway.control.scheduled_action(
+        given.trigger_name.as_deref().unwrap_or_default(),
+        given.trigger_provisioned_concurrency_num,
+        given.trigger_cron_config.as_deref().unwrap_or_default(),
+    )?;
     match given.provisioned_type.as_deref() {
-        None | Some("" | "Default") => Ok(ScheduledAction {
-            name: name.as_str().to_owned(),
-            instances,
-            cron,
-        }),
+        None | Some("" | "Default") => Ok(action),
         Some(other) => {
             let shown: String = other.chars().take(64).collect();
-            let message = format!(
-                "ProvisionedType: {shown:?} is not allowed for one of TriggerActions; Default is"
-            );
-            Err(Error::new(Code::InvalidProvisionType, message))
+            let message = format!("{shown:?} is not allowed for one of TriggerActions; Default is");
+            Err(Error::invalid(Field::ProvisionedPolicy, message))
         }
     }
 }

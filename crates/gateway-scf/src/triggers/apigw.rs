@@ -1,18 +1,16 @@
 //! API gateway triggers. Each trigger has its own service, which is created with it.
 
-use ::control::random;
+use control::{Error, random};
 use model::{
-    ApiMethod, ApiPath, FunctionKey, FunctionKind, GatewayApi, Invalid, Stage, TriggerName,
-    TriggerSpec,
+    ApiMethod, ApiPath, FunctionKey, FunctionKind, GatewayApi, Invalid, Stage, Trigger,
+    TriggerName, TriggerSpec,
 };
-use scf::Error;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::super::Gateway;
-use super::super::error::{self, unsupported};
-use super::TriggerFields;
-use super::http::{document, flag, unused_id, wrong};
+use super::super::error;
+use super::form::{Form, TriggerFields, document, flag, unavailable, wrong};
 
 /// Default name and type of a service. Source: requests of SCF's clients.
 const SERVICE_NAME: &str = "SCF_API_SERVICE";
@@ -20,22 +18,40 @@ const SERVICE_TYPE: &str = "BASIC";
 /// Maximum length of a service name.
 const NAME_MAX: usize = 50;
 
-pub(super) fn read(
-    gateway: &Gateway,
-    key: &FunctionKey,
-    given: &TriggerFields<'_>,
-    old: Option<&TriggerSpec>,
-) -> Result<(TriggerName, TriggerSpec), Error> {
-    let name = TriggerName::parse_plain(given.name).map_err(error::invalid)?;
-    let desc: Desc = document(given.desc)?;
-    let old = match old {
-        Some(TriggerSpec::Apigw(api)) => api.clone(),
-        _ => default_api(gateway, key)?,
-    };
-    Ok((name, TriggerSpec::Apigw(desc.applied(old)?)))
+/// The form of the API gateway.
+pub(super) struct ApigwForm;
+
+impl Form for ApigwForm {
+    fn read(
+        &self,
+        gateway: &Gateway,
+        key: &FunctionKey,
+        given: &TriggerFields<'_>,
+        old: Option<&TriggerSpec>,
+    ) -> Result<(TriggerName, TriggerSpec), Error> {
+        let name = TriggerName::parse_plain(given.name)?;
+        let desc: Desc = document(given.desc)?;
+        let old = match old {
+            Some(TriggerSpec::Apigw(api)) => api.clone(),
+            _ => default_api(gateway, key)?,
+        };
+        Ok((name, TriggerSpec::Apigw(desc.applied(old)?)))
+    }
+
+    fn show(
+        &self,
+        gateway: &Gateway,
+        key: &FunctionKey,
+        trigger: &Trigger,
+    ) -> Option<(String, String)> {
+        let TriggerSpec::Apigw(api) = &trigger.spec else {
+            return None;
+        };
+        Some((described(gateway, key, api), String::new()))
+    }
 }
 
-pub(super) fn described(gateway: &Gateway, key: &FunctionKey, api: &GatewayApi) -> String {
+fn described(gateway: &Gateway, key: &FunctionKey, api: &GatewayApi) -> String {
     let flag_text = |flag: bool| if flag { "TRUE" } else { "FALSE" };
     json!({
         "api": {
@@ -66,7 +82,7 @@ fn default_api(gateway: &Gateway, key: &FunctionKey) -> Result<GatewayApi, Error
         _ => format!("/{}", key.name),
     };
     Ok(GatewayApi {
-        service: unused_id(gateway, TriggerName::service_id),
+        service: gateway.control.unused_trigger_id(TriggerName::service_id),
         service_name: SERVICE_NAME.to_owned(),
         service_type: SERVICE_TYPE.to_owned(),
         id: GatewayApi::fresh_id(random()),
@@ -132,8 +148,8 @@ impl Desc {
         let mut new = old;
         let service = self.service;
         if non_empty(&service.service_id).is_some_and(|id| id != new.service.as_str()) {
-            return Err(unsupported(
-                "TriggerDesc: service.serviceId: a trigger has a service of its own here, which is made with it; leave it out",
+            return Err(unavailable(
+                "service.serviceId: a trigger has a service of its own here, which is made with it; leave it out",
             ));
         }
         for (field, given, kept) in [
@@ -155,8 +171,8 @@ impl Desc {
             Some(SIGNED) => new.signed = true,
             Some(other) => {
                 let shown: String = other.chars().take(40).collect();
-                return Err(unsupported(&format!(
-                    "TriggerDesc: api.authType: {shown:?} is not available; {OPEN} and {SIGNED} (key pairs) are"
+                return Err(unavailable(format!(
+                    "api.authType: {shown:?} is not available; {OPEN} and {SIGNED} (key pairs) are"
                 )));
             }
         }
@@ -199,11 +215,11 @@ fn checked_name(field: &str, given: &str) -> Result<String, Error> {
     if given.len() <= NAME_MAX && given.bytes().all(allowed) {
         return Ok(given.to_owned());
     }
-    Err(wrong(&format!(
+    Err(wrong(format!(
         "service.{field}: up to {NAME_MAX} letters, digits, '-' and '_' are allowed"
     )))
 }
 
 fn invalid_field(invalid: Invalid) -> Error {
-    wrong(&error::refusal(error::wire_name(invalid.field), &invalid))
+    wrong(error::refusal(error::wire_name(invalid.field), &invalid))
 }

@@ -1,15 +1,13 @@
 //! Function URLs. A new URL gets a random id, which replaces the trigger name of the request.
 
-use ::control::random;
+use control::Error;
+use hosts::Addresses;
 use model::{Cors, FunctionKey, FunctionUrl, Trigger, TriggerName, TriggerSpec, UrlAuth};
-use scf::{Code, Error};
 use serde::Deserialize;
-use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
 
-use super::super::{Gateway, error};
-use super::TriggerFields;
-use hosts::Addresses;
+use super::super::Gateway;
+use super::form::{Form, TriggerFields, document, flag, wrong};
 
 /// Maximum number of names in a list of a CorsConfig, and maximum length of a name.
 const LIST_MAX: usize = 100;
@@ -17,30 +15,44 @@ const NAME_MAX: usize = 256;
 /// Maximum cache time of a CORS preflight response, seconds: one day.
 const AGE_MAX: i64 = 86_400;
 
-pub(super) fn read(
-    gateway: &Gateway,
-    given: &TriggerFields<'_>,
-    old: Option<&TriggerSpec>,
-) -> Result<(TriggerName, TriggerSpec), Error> {
-    let old = match old {
-        Some(TriggerSpec::Http(url)) => Some(url),
-        _ => None,
-    };
-    let name = TriggerName::parse(given.name).map_err(error::invalid)?;
-    let name = match old {
-        Some(_) => name,
-        None => unused_id(gateway, TriggerName::url_id),
-    };
-    let desc: Desc = document(given.desc)?;
-    Ok((name, TriggerSpec::Http(desc.applied(old)?)))
+/// The form of function URLs.
+pub(super) struct HttpForm;
+
+impl Form for HttpForm {
+    fn read(
+        &self,
+        gateway: &Gateway,
+        _key: &FunctionKey,
+        given: &TriggerFields<'_>,
+        old: Option<&TriggerSpec>,
+    ) -> Result<(TriggerName, TriggerSpec), Error> {
+        let old = match old {
+            Some(TriggerSpec::Http(url)) => Some(url),
+            _ => None,
+        };
+        let name = TriggerName::parse(given.name)?;
+        let name = match old {
+            Some(_) => name,
+            None => gateway.control.unused_trigger_id(TriggerName::url_id),
+        };
+        let desc: Desc = document(given.desc)?;
+        Ok((name, TriggerSpec::Http(desc.applied(old)?)))
+    }
+
+    fn show(
+        &self,
+        gateway: &Gateway,
+        key: &FunctionKey,
+        trigger: &Trigger,
+    ) -> Option<(String, String)> {
+        let TriggerSpec::Http(url) = &trigger.spec else {
+            return None;
+        };
+        Some((described(gateway, key, trigger, url), String::new()))
+    }
 }
 
-pub(super) fn described(
-    gateway: &Gateway,
-    key: &FunctionKey,
-    trigger: &Trigger,
-    url: &FunctionUrl,
-) -> String {
+fn described(gateway: &Gateway, key: &FunctionKey, trigger: &Trigger, url: &FunctionUrl) -> String {
     let (open, inside) = (
         gateway.addresses.of(key.account, &trigger.name),
         Addresses::inside(&trigger.name),
@@ -73,29 +85,6 @@ pub(super) fn described(
         });
     }
     desc.to_string()
-}
-
-/// Parses a description; empty text is the default.
-pub(super) fn document<T: DeserializeOwned + Default>(desc: Option<&str>) -> Result<T, Error> {
-    match desc.filter(|desc| !desc.trim().is_empty()) {
-        None => Ok(T::default()),
-        Some(desc) if !desc.trim_start().starts_with('{') => {
-            Err(wrong("it is not as expected: an object is"))
-        }
-        Some(desc) => {
-            serde_json::from_str(desc).map_err(|e| wrong(&format!("it is not as expected: {e}")))
-        }
-    }
-}
-
-/// Returns a random id that no trigger uses.
-pub(super) fn unused_id(gateway: &Gateway, make: impl Fn(u64) -> TriggerName) -> TriggerName {
-    loop {
-        let id = make(random());
-        if gateway.catalog.function_of_url(&id).is_none() {
-            return id;
-        }
-    }
 }
 
 /// A URL's `TriggerDesc`. Unknown fields are ignored, so that a shown description can be sent back.
@@ -141,7 +130,7 @@ impl Desc {
             Some("CAM") => url.auth = UrlAuth::Signed,
             Some(other) => {
                 let shown: String = other.chars().take(40).collect();
-                return Err(wrong(&format!(
+                return Err(wrong(format!(
                     "AuthType {shown:?} is not allowed; NONE and CAM are"
                 )));
             }
@@ -183,7 +172,7 @@ impl CorsConfig {
                 let what = format!(
                     "CorsConfig.{field}: up to {LIST_MAX} names of up to {NAME_MAX} characters are allowed"
                 );
-                return Err(wrong(&what));
+                return Err(wrong(what));
             }
             Ok(list)
         };
@@ -191,7 +180,7 @@ impl CorsConfig {
             None => None,
             Some(seconds @ 0..=AGE_MAX) => u32::try_from(seconds).ok(),
             Some(other) => {
-                return Err(wrong(&format!(
+                return Err(wrong(format!(
                     "CorsConfig.MaxAge: {other} is not allowed; 0 to {AGE_MAX} (seconds) are"
                 )));
             }
@@ -205,19 +194,4 @@ impl CorsConfig {
             credentials: flag("Credentials", self.credentials)?.unwrap_or(false),
         }))
     }
-}
-
-/// Parses a boolean, also as text.
-pub(super) fn flag(field: &str, given: Option<Value>) -> Result<Option<bool>, Error> {
-    match given {
-        None | Some(Value::Null) => Ok(None),
-        Some(Value::Bool(flag)) => Ok(Some(flag)),
-        Some(Value::String(text)) if text.eq_ignore_ascii_case("true") => Ok(Some(true)),
-        Some(Value::String(text)) if text.eq_ignore_ascii_case("false") => Ok(Some(false)),
-        Some(_) => Err(wrong(&format!("{field}: true and false are allowed"))),
-    }
-}
-
-pub(super) fn wrong(why: &str) -> Error {
-    Error::new(Code::InvalidTriggerDesc, format!("TriggerDesc: {why}"))
 }

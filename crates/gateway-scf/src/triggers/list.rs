@@ -1,14 +1,13 @@
-//! `ListTriggers`, and triggers in API responses.
+//! `ListTriggers`.
 
-use model::{Function, FunctionKey, Trigger};
+use model::Trigger;
+use scf::Error;
 use scf::action::ListTriggers;
 use scf::types as t;
-use scf::{Code, Error};
-use serde_json::Value;
 
 use super::super::functions::{descending, find, page_of};
-use super::super::{Caller, Gateway, Serve};
-use super::described;
+use super::super::{Caller, Gateway, Serve, error};
+use super::show::shown;
 
 /// Source: SCF's limits of a list.
 const FILTERS_MAX: usize = 10;
@@ -35,9 +34,8 @@ impl Serve for ListTriggers {
                 found.sort_by_cached_key(|one| (one.modified, name(one)));
             }
             Some(other) => {
-                let message =
-                    format!("OrderBy: {other:?} is not allowed; add_time and mod_time are");
-                return Err(Error::new(Code::InvalidOrderBy, message));
+                let message = format!("{other:?} is not allowed; add_time and mod_time are");
+                return Err(error::wire_field("OrderBy", message));
             }
         }
         if descending(request.order.as_deref())? {
@@ -60,18 +58,15 @@ fn check(filters: &[t::Filter]) -> Result<(), Error> {
     let known = |name: &str| matches!(name, "Qualifier" | "TriggerName" | "Description" | "Type");
     let message = match filters.iter().find(|filter| !known(&filter.name)) {
         _ if filters.len() > FILTERS_MAX => {
-            format!(
-                "Filters: {} are not allowed; up to {FILTERS_MAX} are",
-                filters.len()
-            )
+            format!("{} are not allowed; up to {FILTERS_MAX} are", filters.len())
         }
         Some(filter) => {
             let shown: String = filter.name.chars().take(60).collect();
-            format!("Filters: {shown:?} is not allowed; {ALLOWED}")
+            format!("{shown:?} is not allowed; {ALLOWED}")
         }
         None => return Ok(()),
     };
-    Err(Error::new(Code::InvalidFilters, message))
+    Err(error::wire_field("Filters", message))
 }
 
 /// Returns whether any of the filter's values matches, or it has none: the Serverless tool-kit sends an empty `Qualifier` if it
@@ -90,45 +85,6 @@ fn passes(trigger: &Trigger, filter: &t::Filter) -> bool {
             "TriggerName" => trigger.name.as_str().contains(value.as_str()),
             _ => trigger.description.contains(value.as_str()),
         })
-}
-
-/// Returns the triggers for `GetFunction`: those of one qualifier, or all.
-pub(in super::super) fn bound(
-    gateway: &Gateway,
-    function: &Function,
-    qualifier: Option<&str>,
-) -> Vec<Value> {
-    let wanted = qualifier.unwrap_or_default();
-    let asked = |trigger: &&Trigger| {
-        wanted.is_empty() || trigger.qualifier.to_string().eq_ignore_ascii_case(wanted)
-    };
-    let triggers = function.triggers.iter().filter(asked);
-    let show = |trigger| serde_json::to_value(shown(gateway, &function.key, trigger));
-    triggers.filter_map(|trigger| show(trigger).ok()).collect()
-}
-
-/// Returns a trigger as the create response shows it.
-pub(super) fn shown(gateway: &Gateway, key: &FunctionKey, trigger: &Trigger) -> t::Trigger {
-    let (trigger_desc, custom_argument) = described(gateway, key, trigger);
-    let (region, uin) = (&gateway.region, gateway.access.uin(key.account));
-    t::Trigger {
-        mod_time: clock::format(trigger.modified),
-        r#type: trigger.spec.kind().as_str().to_owned(),
-        trigger_desc,
-        trigger_name: trigger.name.to_string(),
-        add_time: clock::format(trigger.added),
-        enable: i64::from(trigger.enabled),
-        custom_argument,
-        available_status: "Available".into(),
-        resource_id: format!(
-            "qcs::scf:{region}:uin/{uin}:function/{}/{}",
-            key.name, trigger.name
-        ),
-        bind_status: "on".into(),
-        trigger_attribute: "single".into(),
-        qualifier: trigger.qualifier.to_string(),
-        description: trigger.description.clone(),
-    }
 }
 
 /// Returns a trigger as `ListTriggers` shows it.

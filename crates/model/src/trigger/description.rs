@@ -13,8 +13,8 @@ pub struct TriggerDescription {
     pub available: bool,
     /// Whether it invokes a function by requests that a web function can serve, instead of events.
     pub sends_requests: bool,
-    /// Whether a version or alias has at most one of them.
-    pub one_per_qualifier: bool,
+    /// What a trigger of this kind is called, if a version or alias has at most one of them.
+    pub one_per_qualifier: Option<&'static str>,
     /// Whether a function may have several triggers of one name, which differ in their settings.
     pub shares_names: bool,
 }
@@ -26,7 +26,7 @@ impl TriggerDescription {
         origin: "",
         available: true,
         sends_requests: false,
-        one_per_qualifier: false,
+        one_per_qualifier: None,
         shares_names: false,
     };
 }

@@ -85,8 +85,8 @@ impl TriggerSpec {
 }
 
 impl Trigger {
-    /// Returns whether both cannot exist at once: they have the same kind and name, and their kind tells triggers of one name
-    /// apart by nothing else.
+    /// Returns whether both are the same trigger: of one kind and name and, if triggers of the kind share names, with one event
+    /// source.
     pub fn is_same(&self, other: &Self) -> bool {
         let kind = self.spec.kind();
         let same_name = kind == other.spec.kind() && self.name == other.name;

@@ -10,7 +10,7 @@ pub(super) const HTTP: TriggerDescription = TriggerDescription {
     name: "http",
     origin: "HTTP",
     sends_requests: true,
-    one_per_qualifier: true,
+    one_per_qualifier: Some("URL"),
     ..TriggerDescription::EVENTS
 };
 

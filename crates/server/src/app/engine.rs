@@ -65,7 +65,6 @@ impl Engine {
             limits.clone(),
             stores.queue.clone(),
             stores.metrics.clone(),
-            &gateway_scf::ScfDocuments,
         );
         let builds = Builds::new(
             driver.clone(),

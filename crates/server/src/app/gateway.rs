@@ -58,7 +58,6 @@ pub(super) fn assemble(
     ));
     let gateway = Gateway {
         region: config.api.region.clone(),
-        weekday_zero: config.events.cron_weekday_zero,
         public_url: config.api.public_url.clone(),
         monitoring: MetricsAccess {
             token: config.api.metrics_token.clone(),
@@ -73,6 +72,11 @@ pub(super) fn assemble(
             worker: engine.worker.clone(),
             builds: engine.builds,
             runner: engine.runner.clone(),
+            weekday_zero: config.events.cron_weekday_zero,
+            driver: engine.driver.clone(),
+            provisioner: engine.provisioner,
+            queue: stores.queue.clone(),
+            log: stores.log.clone(),
         },
         catalog: stores.catalog,
         packages: stores.packages,
@@ -86,7 +90,6 @@ pub(super) fn assemble(
         runner: engine.runner,
         receivers: engine.receivers,
         driver: engine.driver,
-        provisioner: engine.provisioner,
         worker: engine.worker,
         purge: engine.purge,
         addresses,

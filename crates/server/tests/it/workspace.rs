@@ -67,7 +67,16 @@ const ARROWS: &[(&str, &[&str])] = &[
     ),
     (
         "control",
-        &["catalog", "clock", "engine", "model", "worker"],
+        &[
+            "catalog",
+            "clock",
+            "dispatch",
+            "engine",
+            "events",
+            "model",
+            "telemetry",
+            "worker",
+        ],
     ),
     ("ownership", &["catalog", "clock", "hosts", "model"]),
     (

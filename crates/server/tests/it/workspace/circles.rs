@@ -24,17 +24,6 @@ const EXCEPTIONS: &[(&str, &str, &str)] = &[
         "gateway-scf/functions/list.rs",
         HELPER,
     ),
-    (
-        "gateway-scf/provisioned/actions.rs",
-        "gateway-scf/provisioned.rs",
-        PARENT,
-    ),
-    ("gateway-scf/triggers/*", "gateway-scf/functions.rs", HELPER),
-    (
-        "gateway-scf/triggers/*",
-        "gateway-scf/triggers/mod.rs",
-        PARENT,
-    ),
     ("sqlite/*", "sqlite/mod.rs", PARENT),
     ("tls/authority.rs", "tls/mod.rs", PARENT),
     ("traffic/*", "traffic/mod.rs", PARENT),
