@@ -75,7 +75,7 @@ function raised(error) {
   if (stack.length > STACK_MAX) {
     stack = stack.slice(0, STACK_MAX / 2) + '\n...\n' + stack.slice(-STACK_MAX / 2);
   }
-  return { errorMessage: 'user code exception caught', stackTrace: stack };
+  return { message: 'user code exception caught', stack };
 }
 
 /** Answers the current event. Further answers are ignored. The answer carries the request id. */
@@ -95,7 +95,7 @@ function answer(status, value) {
   if (body.length > config.response_bytes) {
     status = TOO_LARGE;
     const text = `response of ${body.length} bytes exceeds the limit of ${config.response_bytes} bytes`;
-    body = Buffer.from(JSON.stringify({ errorMessage: text }));
+    body = Buffer.from(JSON.stringify({ message: text }));
   }
   // Promise rejections of this turn are reported first, so that they appear in the log of the event that caused them.
   setImmediate(flush, () => {
@@ -236,7 +236,7 @@ async function load() {
   const [name, exported] = [config.handler.slice(0, dot), config.handler.slice(dot + 1)];
   const file = find(name);
   if (file === null) {
-    return [HANDLER_NOT_FOUND, { errorMessage: `handler file ${name}.js not found in ${config.code}` }];
+    return [HANDLER_NOT_FOUND, { message: `handler file ${name}.js not found in ${config.code}` }];
   }
   let loaded;
   try {
@@ -253,7 +253,7 @@ async function load() {
   }
   handler = loaded[exported] || (loaded.default && loaded.default[exported]);
   if (typeof handler !== 'function') {
-    return [HANDLER_NOT_FOUND, { errorMessage: `function ${exported} not found in ${name}.js` }];
+    return [HANDLER_NOT_FOUND, { message: `function ${exported} not found in ${name}.js` }];
   }
   return [OK, null];
 }

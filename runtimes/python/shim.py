@@ -526,18 +526,18 @@ def encode(answer):
 
 
 def failure(message):
-    return {"errorMessage": message}
+    return {"message": message}
 
 
 def raised(error):
-    """Builds the error document of an exception. The stack trace starts at the first frame of user code."""
+    """Builds the report of an exception. The stack trace starts at the first frame of user code."""
     frames = error.__traceback__
     while frames is not None and not frames.tb_frame.f_code.co_filename.startswith((CODE, LAYERS)):
         frames = frames.tb_next
     stack = "".join(traceback.format_exception(type(error), error, frames))
     if len(stack) > STACK_MAX:
         stack = stack[: STACK_MAX // 2] + "\n...\n" + stack[-STACK_MAX // 2 :]
-    return {"errorMessage": "user code exception caught", "stackTrace": stack}
+    return {"message": "user code exception caught", "stack": stack}
 
 
 main()

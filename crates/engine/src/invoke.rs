@@ -1,5 +1,6 @@
 //! Invocation of functions: the single entry point for the API and all triggers.
 
+mod documents;
 mod error;
 mod lookup;
 mod report;
@@ -19,10 +20,11 @@ use telemetry::{EventStep, Metrics, Telemetry};
 use tracing::warn;
 use worker::RequestMetadata;
 
+pub use self::documents::Documents;
 pub use self::error::IngestError;
 pub use self::lookup::FunctionLookup;
 use self::lookup::resolve;
-pub use self::report::InvocationResult;
+pub use self::report::{InvocationResult, RefusedInvocation};
 use self::report::{Report, rejection};
 pub use crate::driver::AcquireOptions;
 pub(crate) use crate::driver::Stopper;
@@ -62,6 +64,7 @@ pub struct Ingest {
     limits: Arc<Limits>,
     queue: Arc<dyn Queue>,
     metrics: Arc<Metrics>,
+    documents: &'static dyn Documents,
 }
 
 impl Ingest {
@@ -73,6 +76,7 @@ impl Ingest {
         limits: Arc<Limits>,
         queue: Arc<dyn Queue>,
         metrics: Arc<Metrics>,
+        documents: &'static dyn Documents,
     ) -> Self {
         Self {
             catalog,
@@ -81,7 +85,13 @@ impl Ingest {
             limits,
             queue,
             metrics,
+            documents,
         }
+    }
+
+    /// Returns the form of documents about failures.
+    pub(crate) fn documents(&self) -> &'static dyn Documents {
+        self.documents
     }
 
     /// Looks up a function. A call looks up its function once and passes the result on.
@@ -176,7 +186,7 @@ impl Ingest {
             .await?;
         match placed {
             Placement::Ready(ready) => Ok(ready.run(invocation.event).await),
-            Placement::Refused(finished) => Ok(finished),
+            Placement::Refused(refused) => Ok(refused.into()),
         }
     }
 
@@ -198,7 +208,7 @@ impl Ingest {
                 }
                 Ok(ready.run(event).await)
             }
-            Placement::Refused(finished) => Ok(finished),
+            Placement::Refused(refused) => Ok(refused.into()),
         }
     }
 
@@ -212,8 +222,8 @@ impl Ingest {
         let mut placed = self.place_found(found, invocation, waiting).await?;
         match &mut placed {
             Placement::Ready(ready) => ready.report.ledger = Some(self.queue.clone()),
-            Placement::Refused(finished) => {
-                if let Some(entry) = finished.entry.take() {
+            Placement::Refused(refused) => {
+                if let Some(entry) = refused.entry.take() {
                     self.queue.meter(entry);
                 }
             }
@@ -289,6 +299,7 @@ impl Ingest {
         };
         let report = Report {
             telemetry: self.telemetry.clone(),
+            documents: self.documents,
             request: invocation.request,
             live,
             memory: serving.config.memory,
@@ -301,7 +312,7 @@ impl Ingest {
             recycle: serving.function.async_run,
             ledger: None,
         };
-        let finished = match acquired {
+        let refused = match acquired {
             Ok(assigned) => return Ok(Some(Placement::Ready(Ready { assigned, report }))),
             Err(AcquireError::Start(failure)) => report.start_failed(failure),
             Err(AcquireError::Rejected(Reject::Gone)) => return Ok(None),
@@ -309,11 +320,10 @@ impl Ingest {
             Err(AcquireError::Rejected(reject)) => {
                 let shared = self.driver.unreserved_mb(serving.function.key.account);
                 let rate = self.limits.scale_out_per_minute;
-                let (status, message) = rejection(reject, serving, shared, rate);
-                report.refused(status, &message)
+                report.refused(rejection(reject, serving, shared, rate))
             }
         };
-        Ok(Some(Placement::Refused(finished)))
+        Ok(Some(Placement::Refused(refused)))
     }
 }
 
@@ -322,7 +332,7 @@ pub enum Placement {
     /// An instance was acquired.
     Ready(Ready),
     /// No instance was acquired; the invocation has failed.
-    Refused(InvocationResult),
+    Refused(RefusedInvocation),
 }
 
 impl std::fmt::Debug for Placement {
@@ -358,6 +368,11 @@ impl Ready {
         assigned
             .run(live, metadata, depth, event, recycle, |ran| report.ran(ran))
             .await
+    }
+
+    /// Returns the request id.
+    pub(crate) fn request(&self) -> RequestId {
+        self.report.request
     }
 
     /// Returns a handle that stops the function.

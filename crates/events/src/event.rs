@@ -137,7 +137,7 @@ pub struct QueuedEvent {
     pub accepted: Time,
     /// Its failed attempts.
     pub failures: Failures,
-    /// Status of the last failure.
+    /// Stored number of the last failure's [kind](model::FailureKind).
     pub status: Option<u16>,
     /// Error message with which it failed permanently.
     pub message: Option<String>,
@@ -322,7 +322,7 @@ pub struct EventRow {
     pub ended: Option<Time>,
     /// Its failed attempts.
     pub failures: Failures,
-    /// The code of the last outcome.
+    /// Stored number of the last outcome: 200, or that of a [`model::FailureKind`].
     pub status: Option<u16>,
     /// The error of the last attempt.
     pub message: Option<String>,

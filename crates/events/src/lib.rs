@@ -26,7 +26,7 @@ use std::future::Future;
 use std::pin::Pin;
 
 use dispatch::events::QueuePosition;
-use model::{AccountId, RequestId, StatusCode};
+use model::{AccountId, FailureKind, RequestId};
 use thiserror::Error;
 use tokio::sync::mpsc;
 
@@ -140,7 +140,7 @@ pub trait Queue: Debug + Send + Sync + 'static {
     fn complete(
         &self,
         seq: u64,
-        status: StatusCode,
+        failure: Option<FailureKind>,
         completion: Completion,
         usage: Option<UsageEntry>,
     ) -> QueueFuture<'_, ()>;

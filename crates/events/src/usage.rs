@@ -10,7 +10,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use model::{FunctionKey, StatusCode, Version};
+use model::{FailureKind, FunctionKey, Version};
 use serde::{Deserialize, Serialize};
 use telemetry::{FailureLog, Record};
 use tracing::warn;
@@ -85,12 +85,7 @@ impl UsageEntry {
             version: record.version,
             hour: record.started.div_euclid(HOUR_MS),
         };
-        let throttled = matches!(
-            record.status,
-            StatusCode::ResourceLimitReached
-                | StatusCode::ResourceLimit
-                | StatusCode::InsufficientResources
-        );
+        let throttled = record.failure.is_some_and(FailureKind::is_throttled);
         let totals = if throttled {
             UsageTotals {
                 throttles: 1,
@@ -100,7 +95,7 @@ impl UsageEntry {
             let billed_ms = record.billed_ms();
             UsageTotals {
                 invocations: 1,
-                errors: u64::from(record.status != StatusCode::Ok),
+                errors: u64::from(record.failure.is_some()),
                 throttles: 0,
                 billed_ms,
                 mb_ms: billed_ms * u64::from(record.memory.mb()),

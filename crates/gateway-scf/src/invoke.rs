@@ -1,15 +1,18 @@
 //! `Invoke` and `InvokeFunction`.
 
 use bytes::Bytes;
-use engine::invoke::{FunctionLookup, Invocation, InvocationResult};
+use engine::invoke::{Documents as _, FunctionLookup, Invocation, InvocationResult};
 use events::{EventOrigin, NewEvent};
-use model::{Alias, FunctionKey, FunctionName, InvocationOrigin, Namespace, Qualifier, RoutingKey};
+use model::{
+    Alias, Blame, FunctionKey, FunctionName, InvocationOrigin, Namespace, Qualifier, RoutingKey,
+};
 use scf::Error;
 use scf::action::{Invoke, InvokeFunction};
 use scf::types::{InvokeFunctionRequest, InvokeRequest, InvokeResponse, InvokeResult};
 use serde::de::IgnoredAny;
 use serde_json::Value;
 
+use super::documents::ScfDocuments;
 use super::error::{self, Rejected};
 use super::{Caller, Gateway, Serve};
 
@@ -250,13 +253,19 @@ pub(super) fn namespace(given: Option<&str>) -> Result<Namespace, Error> {
 }
 
 fn result(caller: Caller<'_>, finished: InvocationResult) -> InvokeResult {
+    let failure = finished.result.as_ref().err();
     // 0 is success, 1 a fault of the function, -1 any other fault.
-    let (invoke_result, failed) = match finished.status {
-        model::StatusCode::Ok => (0, false),
-        status if status.is_user_fault() => (1, true),
-        _ => (-1, true),
+    let invoke_result = match failure.map(|failure| failure.kind.blame()) {
+        None => 0,
+        Some(Blame::Function) => 1,
+        Some(Blame::Caller | Blame::Platform) => -1,
     };
-    let answer = match String::from_utf8(finished.answer.into()) {
+    let failed = failure.is_some();
+    let answer = match finished.result {
+        Ok(answer) => answer.into(),
+        Err(failure) => ScfDocuments.failure(&failure, caller.request),
+    };
+    let answer = match String::from_utf8(answer) {
         Ok(text) => text,
         Err(e) => String::from_utf8_lossy(e.as_bytes()).into_owned(),
     };

@@ -85,6 +85,7 @@ mod aliases;
 mod bounds;
 mod code;
 mod concurrency;
+mod documents;
 mod domains;
 mod download;
 mod error;
@@ -110,6 +111,7 @@ mod versions;
 mod visible;
 
 pub use bounds::bounds;
+pub use documents::ScfDocuments;
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;

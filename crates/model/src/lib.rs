@@ -17,6 +17,7 @@ mod invocation;
 mod layer;
 mod limits;
 mod names;
+mod outcome;
 pub mod policy;
 mod recursion;
 mod runtime;
@@ -34,13 +35,14 @@ pub use domain::{Domain, DomainName, Firewall, PathPattern, Protocol, Rewrite, R
 pub use events::{DeadLetter, EventConfig};
 pub use function::{Function, FunctionState, NamespaceRecord, PendingCode, Serving, StatusReason};
 pub use invalid::{Field, Invalid};
-pub use invocation::{InvocationOrigin, Outcome, StatusCode, Usage};
+pub use invocation::InvocationOrigin;
 pub use layer::{Layer, LayerRef, LayerVersion};
 pub use limits::{Limits, MemoryMb};
 pub use names::{
     AccountId, FunctionId, FunctionKey, FunctionName, Handler, LayerName, Namespace, Qualifier,
     RequestId,
 };
+pub use outcome::{Blame, Failure, FailureKind, Outcome, Usage, ending_number};
 pub use policy::{Decision, Policy, Resource};
 pub use recursion::RecursionDepth;
 pub use runtime::{Description, Language, PackageManager, Runtime, Start};

@@ -11,6 +11,7 @@ pub mod action;
 pub mod bounds;
 pub mod envelope;
 mod error;
+pub mod failure;
 mod flat;
 pub mod keypair;
 pub mod lenient_base64;

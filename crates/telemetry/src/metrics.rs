@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use metrics::{Counter, Histogram, counter, gauge, histogram};
-use model::StatusCode;
+use model::{FailureKind, ending_number};
 
 pub(super) use self::list::{ALL, Kind};
 use super::record::Record;
@@ -69,7 +69,7 @@ impl Metrics {
     /// Makes the handles from the global recorder.
     pub(super) fn new() -> Self {
         Self {
-            succeeded: counter!(list::INVOCATIONS, "status" => status_label(200)),
+            succeeded: counter!(list::INVOCATIONS, "status" => status_label(ending_number(None))),
             duration: histogram!(list::DURATION),
         }
     }
@@ -84,10 +84,10 @@ impl Metrics {
     }
 
     fn invocation(&self, record: &Record) {
-        match record.status {
-            StatusCode::Ok => self.succeeded.increment(1),
-            other => {
-                counter!(list::INVOCATIONS, "status" => status_label(other.as_u16())).increment(1);
+        match record.failure.map(FailureKind::number) {
+            None => self.succeeded.increment(1),
+            Some(number) => {
+                counter!(list::INVOCATIONS, "status" => status_label(number)).increment(1);
             }
         }
         self.duration.record(record.usage.duration_us as f64 / 1e6);

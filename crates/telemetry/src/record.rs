@@ -1,7 +1,7 @@
 //! The record of a finished invocation.
 
 use bytes::Bytes;
-use model::{FunctionKey, MemoryMb, RequestId, StatusCode, Timestamp, Usage, Version};
+use model::{FailureKind, FunctionKey, MemoryMb, RequestId, Timestamp, Usage, Version};
 
 /// Durations and memory of a cold start. Times are in microseconds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -36,13 +36,13 @@ pub struct Record {
     pub started: Timestamp,
     /// Number of earlier attempts.
     pub retry: u32,
-    /// The outcome.
-    pub status: StatusCode,
+    /// The kind of the failure; `None` if it succeeded.
+    pub failure: Option<FailureKind>,
     /// The measured duration and memory.
     pub usage: Usage,
     /// Billed time in microseconds. Time shared by concurrent requests on one instance is billed once.
     pub billed_us: u64,
-    /// The response, or the error document.
+    /// The response, or the document of the failure.
     pub answer: Bytes,
     /// Output while the handler was loaded.
     pub init_log: Bytes,

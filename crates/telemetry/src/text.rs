@@ -3,8 +3,6 @@
 use std::borrow::Cow;
 use std::fmt::Write;
 
-use model::StatusCode;
-
 use super::record::Record;
 
 /// Bytes of the log returned with LogType Tail. Source: the API's field documentation.
@@ -44,7 +42,7 @@ pub fn log_text(record: &Record) -> String {
     }
     push_output(&mut text, &record.log);
     let answer = shown(&record.answer);
-    if record.status == StatusCode::Ok {
+    if record.failure.is_none() {
         let _ = writeln!(text, "Response RequestId:{id} RetMsg:{answer}");
     } else {
         let _ = writeln!(text, "ERROR RequestId:{id} Result:{answer}");
@@ -92,7 +90,8 @@ pub(super) mod tests {
     use super::*;
     use bytes::Bytes;
     use model::{
-        AccountId, FunctionKey, FunctionName, MemoryMb, Namespace, RequestId, Usage, Version,
+        AccountId, FailureKind, FunctionKey, FunctionName, MemoryMb, Namespace, RequestId, Usage,
+        Version,
     };
 
     pub(crate) fn record() -> Record {
@@ -107,7 +106,7 @@ pub(super) mod tests {
             memory: MemoryMb::default(),
             started: 0,
             retry: 0,
-            status: StatusCode::Ok,
+            failure: None,
             usage: Usage {
                 duration_us: 1200,
                 memory_peak: 3 << 20,
@@ -157,7 +156,7 @@ pub(super) mod tests {
     #[test]
     fn failed_invocation_logs_an_error_line() {
         let failed = Record {
-            status: StatusCode::TimeLimitReached,
+            failure: Some(FailureKind::TimedOut),
             cold: None,
             ..record()
         };

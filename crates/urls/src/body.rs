@@ -13,7 +13,7 @@ use axum::http::request::Parts;
 use bytes::Bytes;
 use http_body_util::BodyExt;
 use hyper::body::{Frame, SizeHint};
-use model::StatusCode as Outcome;
+use model::FailureKind;
 use thiserror::Error;
 use tokio::sync::Notify;
 use traffic::{
@@ -79,13 +79,16 @@ impl Urls {
     }
 
     fn unread(&self, unread: &BodyError) -> Refused {
-        let (status, outcome) = match unread {
+        let (status, kind) = match unread {
             BodyError::TooLong(_) => return too_large(self.limit()),
-            BodyError::Incomplete => (StatusCode::BAD_REQUEST, Outcome::InvalidParameterValue),
+            BodyError::Incomplete => (StatusCode::BAD_REQUEST, FailureKind::InvalidRequest),
             BodyError::Overloaded(_) => return overloaded(),
-            BodyError::Disk(_) => (StatusCode::INTERNAL_SERVER_ERROR, Outcome::InternalError),
+            BodyError::Disk(_) => (
+                StatusCode::INTERNAL_SERVER_ERROR,
+                FailureKind::PlatformFault,
+            ),
         };
-        Refused::new(status, outcome, unread.to_string())
+        Refused::new(status, kind, unread.to_string())
     }
 
     fn limit(&self) -> usize {
@@ -110,7 +113,7 @@ fn reserve(parts: &Parts, length: usize) -> Result<Option<Reservation>, Refused>
 fn overloaded() -> Refused {
     Refused::new(
         StatusCode::SERVICE_UNAVAILABLE,
-        Outcome::ResourceLimit,
+        FailureKind::StartRateExceeded,
         Overloaded.to_string(),
     )
 }
@@ -126,7 +129,7 @@ pub(super) fn too_large(limit: usize) -> Refused {
     let message = format!("the request's body is over the limit of {limit} bytes");
     Refused::new(
         StatusCode::PAYLOAD_TOO_LARGE,
-        Outcome::RequestTooLarge,
+        FailureKind::RequestTooLarge,
         message,
     )
 }

@@ -1,7 +1,7 @@
 //! The HTTP status of a request that failed.
 
 use axum::http::StatusCode;
-use model::StatusCode as Outcome;
+use model::FailureKind;
 
 /// The HTTP status of a failed function.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -14,17 +14,17 @@ pub enum UrlErrors {
 }
 
 impl UrlErrors {
-    /// Returns the HTTP status of an outcome.
-    pub(super) fn status(self, outcome: Outcome) -> StatusCode {
+    /// Returns the HTTP status of a failure.
+    pub(super) fn status(self, kind: FailureKind) -> StatusCode {
         // HTTP has the same status.
-        if outcome == Outcome::RequestTooLarge {
+        if kind == FailureKind::RequestTooLarge {
             return StatusCode::PAYLOAD_TOO_LARGE;
         }
         match self {
             Self::Scf => {
-                StatusCode::from_u16(outcome.as_u16()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
+                StatusCode::from_u16(kind.number()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
             }
-            Self::Http => nearest(outcome),
+            Self::Http => nearest(kind),
         }
     }
 
@@ -37,23 +37,20 @@ impl UrlErrors {
     }
 }
 
-fn nearest(outcome: Outcome) -> StatusCode {
-    use Outcome::*;
-    match outcome {
-        Ok => StatusCode::OK,
-        InvalidParameterValue => StatusCode::BAD_REQUEST,
-        InvalidCredentials => StatusCode::UNAUTHORIZED,
-        UnauthorizedOperation => StatusCode::FORBIDDEN,
-        FunctionNotFound | QualifierNotFound => StatusCode::NOT_FOUND,
+fn nearest(kind: FailureKind) -> StatusCode {
+    use FailureKind::*;
+    match kind {
+        InvalidRequest => StatusCode::BAD_REQUEST,
+        Unauthenticated => StatusCode::UNAUTHORIZED,
+        Forbidden => StatusCode::FORBIDDEN,
+        FunctionMissing | VersionMissing => StatusCode::NOT_FOUND,
         RequestTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
-        UserCodeException | InternalError | RequestCanceled => StatusCode::INTERNAL_SERVER_ERROR,
-        ContainerStateExited | ResponseTooLarge | MemoryLimitReached | HandlerNotFound
-        | UserProcessExit | UserCodeError | ContainerInitError | PortBindingFailed => {
-            StatusCode::BAD_GATEWAY
-        }
-        ResourceLimit | ResourceLimitReached | InsufficientResources | FunctionStatusError => {
+        HandlerError | PlatformFault | Cancelled => StatusCode::INTERNAL_SERVER_ERROR,
+        ProgramNotStarted | ResponseTooLarge | OutOfMemory | HandlerMissing | Exited
+        | CodeNotLoaded | NotStarted | NotListening => StatusCode::BAD_GATEWAY,
+        StartRateExceeded | ConcurrencyExceeded | NodeMemoryExceeded | FunctionNotReady => {
             StatusCode::SERVICE_UNAVAILABLE
         }
-        TimeLimitReached | InitContainerTimeout => StatusCode::GATEWAY_TIMEOUT,
+        TimedOut | InitTimedOut => StatusCode::GATEWAY_TIMEOUT,
     }
 }

@@ -5,9 +5,8 @@
 
 use axum::response::Response;
 use bytes::Bytes;
-use engine::invoke::InvocationResult;
-use model::{RequestId, StatusCode as Outcome, UrlAuth};
-use serde_json::json;
+use model::{Failure, RequestId, UrlAuth};
+use scf::failure::FailureDocument;
 
 use super::{EntryPoint, Target, Urls, reply};
 
@@ -24,29 +23,30 @@ impl Target {
 
 impl Urls {
     /// Returns the reply to a request whose function failed.
-    pub(super) fn failed(
-        &self,
-        target: &Target,
-        id: RequestId,
-        finished: InvocationResult,
-    ) -> Response {
-        let document = visible(target, id, finished.status, finished.answer);
-        reply::json(self.errors.status(finished.status), document)
+    pub(super) fn failed(&self, target: &Target, id: RequestId, failure: &Failure) -> Response {
+        reply::json(
+            self.errors.status(failure.kind),
+            visible(target, id, failure),
+        )
     }
 }
 
 /// Returns the failure document, reduced to what the caller may see.
-pub(super) fn visible(target: &Target, id: RequestId, outcome: Outcome, whole: Bytes) -> Bytes {
-    if target.is_anonymous() {
-        redacted(outcome, id)
-    } else {
-        whole
-    }
+pub(super) fn visible(target: &Target, id: RequestId, failure: &Failure) -> Bytes {
+    document(failure, id, target.is_anonymous())
 }
 
-/// Returns a document of the failure's code and the request's id.
-pub(super) fn redacted(outcome: Outcome, id: RequestId) -> Bytes {
-    let document =
-        json!({"errorCode": -1, "requestId": id.to_string(), "statusCode": outcome.as_u16()});
-    document.to_string().into()
+/// Returns SCF's document of a failure. A failure's number is SCF's function status code.
+pub(super) fn document(failure: &Failure, id: RequestId, redacted: bool) -> Bytes {
+    let document = FailureDocument {
+        status: failure.kind.number(),
+        message: &failure.message,
+        stack: failure.stack.as_deref(),
+        request: &id.to_string(),
+    };
+    let document = match redacted {
+        true => document.encode_redacted(),
+        false => document.encode(),
+    };
+    document.into()
 }

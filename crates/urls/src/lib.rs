@@ -13,6 +13,7 @@ mod failure;
 mod forwarded;
 mod lenient;
 mod prefix;
+mod refusal;
 mod reply;
 mod router;
 mod shared_origin;
@@ -31,18 +32,17 @@ use axum::response::Response;
 use bytes::Bytes;
 use catalog::Catalog;
 use engine::invoke::web::ReplyDeadlines;
-use engine::invoke::{FunctionLookup, Ingest, IngestError, Invocation};
+use engine::invoke::{FunctionLookup, Ingest, Invocation};
 use hosts::{Addresses, ApiHosts, host_name, is_service, read_path};
 use model::{
-    Cors, Domain, FunctionKey, FunctionUrl, InvocationOrigin, Limits, Qualifier, RecursionDepth,
-    RequestId, RoutingKey, StatusCode as Outcome, TriggerName, UrlAuth,
+    Cors, Domain, FailureKind, FunctionKey, FunctionUrl, InvocationOrigin, Limits, Qualifier,
+    RecursionDepth, RequestId, RoutingKey, TriggerName, UrlAuth,
 };
 use ownership::Ownership;
 use scf::Call;
 use telemetry::trace;
 use tracing::debug;
 use traffic::{Peer, ReceivedBody, hand_off_if_long};
-use worker::failure_document;
 
 use self::apigw::{ANY_ORIGIN, MatchedApi};
 use self::body::{connection, full_body};
@@ -50,6 +50,7 @@ pub use self::error_status::UrlErrors;
 use self::event::{ApiContext, RequestView};
 use self::forwarded::Forwarded;
 use self::prefix::Prefix;
+use self::refusal::Refused;
 pub use self::router::{ListenerKind, UrlRouter};
 
 /// The settings for URLs.
@@ -141,16 +142,6 @@ impl Target {
     }
 }
 
-/// The refusal of a request, or of its reply: SCF's code, or none if the API gateway refuses, and a message.
-#[derive(Debug)]
-struct Refused {
-    status: StatusCode,
-    outcome: Option<Outcome>,
-    message: String,
-    /// Whether the message describes the function, which anonymous callers must not see.
-    private: bool,
-}
-
 impl Urls {
     /// Creates the router to functions.
     pub fn new(
@@ -236,7 +227,7 @@ impl Urls {
     ) -> Result<Target, Refused> {
         let not_found = || {
             let message = "no function has this URL".to_owned();
-            Refused::new(StatusCode::NOT_FOUND, Outcome::FunctionNotFound, message)
+            Refused::new(StatusCode::NOT_FOUND, FailureKind::FunctionMissing, message)
         };
         let name = TriggerName::parse(id).map_err(|_| not_found())?;
         let stored = self.catalog.function_of_url(&name).ok_or_else(not_found)?;
@@ -249,7 +240,7 @@ impl Urls {
             let message = "this function's URL is disabled; enable its trigger".to_owned();
             return Err(Refused::new(
                 StatusCode::FORBIDDEN,
-                Outcome::UnauthorizedOperation,
+                FailureKind::Forbidden,
                 message,
             ));
         }
@@ -288,14 +279,13 @@ impl Urls {
                     Ok(reply) => reply,
                     Err(refused) => {
                         debug!(request = %id, function = %target.function.name, ?refused, "a request was refused");
-                        match refused.outcome.filter(|_| refused.private) {
-                            Some(outcome) => {
-                                let document =
-                                    failure::visible(&target, id, outcome, refused.document(id));
+                        match refused.private_failure() {
+                            Some(failure) => {
+                                let document = failure::visible(&target, id, failure);
                                 // Codes that are HTTP statuses, too, keep theirs in either mode.
-                                let own = refused.status.as_u16() == outcome.as_u16();
+                                let own = refused.status.as_u16() == failure.kind.number();
                                 let status = if own {
-                                    self.errors.status(outcome)
+                                    self.errors.status(failure.kind)
                                 } else {
                                     refused.status
                                 };
@@ -378,7 +368,7 @@ impl Urls {
                 let message = "the URL belongs to another account".to_owned();
                 Err(Refused::new(
                     StatusCode::FORBIDDEN,
-                    Outcome::UnauthorizedOperation,
+                    FailureKind::Forbidden,
                     message,
                 ))
             }
@@ -417,11 +407,7 @@ impl Urls {
                 // CONNECT asks for a tunnel, not for a reply.
                 let message = "CONNECT is not supported: a function is not a proxy".to_owned();
                 let status = StatusCode::METHOD_NOT_ALLOWED;
-                return Err(Refused::new(
-                    status,
-                    Outcome::InvalidParameterValue,
-                    message,
-                ));
+                return Err(Refused::new(status, FailureKind::InvalidRequest, message));
             }
             if !target.is_signed_whole() {
                 self.authenticate(target, listener, parts, &ReceivedBody::Small(Bytes::new()))?;
@@ -491,21 +477,18 @@ impl Urls {
                 finished
             }
         };
-        let answer_bytes = finished.answer.len();
-        let reply = || match (&target.entry_point, finished.status) {
-            (EntryPoint::Api(matched), Outcome::Ok) if matched.api.integrated => {
-                reply::integrated(&finished.answer, self.errors)
+        let answer_bytes = finished.result.as_ref().map_or(0, Bytes::len);
+        let reply = || match (&target.entry_point, finished.result) {
+            (EntryPoint::Api(matched), Ok(answer)) if matched.api.integrated => {
+                reply::integrated(&answer, self.errors)
             }
             // Without integration the function's document is passed on, also that of a failure.
-            (EntryPoint::Api(matched), Outcome::Ok) if !matched.api.integrated => {
-                reply::json(StatusCode::OK, finished.answer)
+            (EntryPoint::Api(_), Ok(answer)) => reply::json(StatusCode::OK, answer),
+            (EntryPoint::Api(matched), Err(failure)) if !matched.api.integrated => {
+                reply::json(StatusCode::OK, failure::visible(target, id, &failure))
             }
-            (EntryPoint::Api(matched), status) if !matched.api.integrated => {
-                let document = failure::visible(target, id, status, finished.answer);
-                reply::json(StatusCode::OK, document)
-            }
-            (_, Outcome::Ok) => reply::from_answer(finished.answer, self.errors),
-            _ => self.failed(target, id, finished),
+            (_, Ok(answer)) => reply::from_answer(answer, self.errors),
+            (_, Err(failure)) => self.failed(target, id, &failure),
         };
         Ok(hand_off_if_long(answer_bytes, reply))
     }
@@ -572,13 +555,13 @@ fn verified(parts: &Parts, target: &Target) {
 /// Maps a failed authentication to its refusal.
 fn unsigned(error: scf::Error) -> Refused {
     if error.code == scf::Code::UnauthorizedOperation {
-        let outcome = Outcome::UnauthorizedOperation;
-        return Refused::new(StatusCode::FORBIDDEN, outcome, error.message);
+        let kind = FailureKind::Forbidden;
+        return Refused::new(StatusCode::FORBIDDEN, kind, error.message);
     }
     let message = format!("{}: {}", error.code.as_str(), error.message);
     Refused::new(
         StatusCode::UNAUTHORIZED,
-        Outcome::InvalidCredentials,
+        FailureKind::Unauthenticated,
         message,
     )
 }
@@ -591,11 +574,7 @@ fn refuse(target: &Target, inside: bool) -> Option<Refused> {
     let open = if inside { url.intranet } else { url.extranet };
     (!open).then(|| {
         let message = "this function's URL does not allow access from this network".to_owned();
-        Refused::new(
-            StatusCode::FORBIDDEN,
-            Outcome::UnauthorizedOperation,
-            message,
-        )
+        Refused::new(StatusCode::FORBIDDEN, FailureKind::Forbidden, message)
     })
 }
 
@@ -603,14 +582,14 @@ fn refuse(target: &Target, inside: bool) -> Option<Refused> {
 fn closed(domain: &Domain) -> Refused {
     let message = format!("{} is closed: its ownership is not proved", domain.name);
     let status = StatusCode::FORBIDDEN;
-    Refused::new(status, Outcome::UnauthorizedOperation, message)
+    Refused::new(status, FailureKind::Forbidden, message)
 }
 
 /// Finds the target of a path on a custom domain.
 fn domain_target(domain: &Domain, path: &str) -> Result<Target, Refused> {
     let route = domain.route(path).ok_or_else(|| {
         let message = format!("{} has no route for {path}", domain.name);
-        Refused::new(StatusCode::NOT_FOUND, Outcome::FunctionNotFound, message)
+        Refused::new(StatusCode::NOT_FOUND, FailureKind::FunctionMissing, message)
     })?;
     Ok(Target {
         function: FunctionKey {
@@ -625,77 +604,6 @@ fn domain_target(domain: &Domain, path: &str) -> Result<Target, Refused> {
         by_path: false,
         shared_origin: false,
     })
-}
-
-impl From<IngestError> for Refused {
-    fn from(error: IngestError) -> Self {
-        Self::ingest(error)
-    }
-}
-
-impl Refused {
-    fn reply(&self, id: RequestId) -> Response {
-        reply::json(self.status, self.document(id))
-    }
-
-    fn document(&self, id: RequestId) -> Bytes {
-        let document = match self.outcome {
-            Some(outcome) => failure_document(outcome, &self.message, None, id),
-            None => serde_json::json!({"message": self.message})
-                .to_string()
-                .into_bytes(),
-        };
-        document.into()
-    }
-
-    fn new(status: StatusCode, outcome: Outcome, message: String) -> Self {
-        Self {
-            status,
-            outcome: Some(outcome),
-            message,
-            private: false,
-        }
-    }
-
-    /// Creates a refusal by the API gateway.
-    fn of_gateway(status: StatusCode, message: String) -> Self {
-        Self {
-            status,
-            outcome: None,
-            message,
-            private: false,
-        }
-    }
-
-    fn ingest(error: IngestError) -> Self {
-        let (status, outcome) = match &error {
-            IngestError::NoFunction(_) | IngestError::NoNamespace(_) => {
-                (StatusCode::NOT_FOUND, Outcome::FunctionNotFound)
-            }
-            IngestError::NoQualifier { .. } => (StatusCode::NOT_FOUND, Outcome::QualifierNotFound),
-            IngestError::State { .. } => (
-                http(Outcome::FunctionStatusError),
-                Outcome::FunctionStatusError,
-            ),
-            IngestError::TooLarge { .. } => {
-                (StatusCode::PAYLOAD_TOO_LARGE, Outcome::RequestTooLarge)
-            }
-            IngestError::Draining => (StatusCode::SERVICE_UNAVAILABLE, Outcome::InternalError),
-            IngestError::Open { .. }
-            | IngestError::Invalid(_)
-            | IngestError::Queue(_)
-            | IngestError::Web(_) => (StatusCode::INTERNAL_SERVER_ERROR, Outcome::InternalError),
-        };
-        Self {
-            private: true,
-            ..Self::new(status, outcome, error.to_string())
-        }
-    }
-}
-
-/// Returns the HTTP status for a failed function's code; most codes are in a range that HTTP leaves free.
-fn http(outcome: Outcome) -> StatusCode {
-    StatusCode::from_u16(outcome.as_u16()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
 }
 
 fn caller(parts: &Parts) -> IpAddr {

@@ -7,7 +7,7 @@
 
 use axum::http::header::{CONTENT_SECURITY_POLICY, COOKIE, HeaderName, HeaderValue};
 use axum::http::{HeaderMap, StatusCode};
-use model::StatusCode as Outcome;
+use model::FailureKind;
 
 use super::Refused;
 
@@ -73,7 +73,7 @@ pub(super) fn strip_request(headers: &mut HeaderMap) -> Result<(), Refused> {
         let message = "a service worker needs an origin of its own; use the function's host instead of the path";
         return Err(Refused::new(
             StatusCode::FORBIDDEN,
-            Outcome::UnauthorizedOperation,
+            FailureKind::Forbidden,
             message.to_owned(),
         ));
     }

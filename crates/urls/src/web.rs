@@ -15,7 +15,7 @@ use engine::invoke::{AcquireOptions, FunctionLookup, Invocation, Placement};
 use hyper::body::Body as _;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
-use model::{RequestId, StatusCode as Outcome};
+use model::{FailureKind, RequestId};
 use telemetry::trace;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::{Notify, watch};
@@ -64,8 +64,8 @@ impl Urls {
             .await;
         let ready = match placed.map_err(Refused::ingest)? {
             Placement::Ready(ready) => ready,
-            Placement::Refused(finished) => {
-                return Ok(self.failed(target, id, finished));
+            Placement::Refused(refused) => {
+                return Ok(self.failed(target, id, &refused.failure));
             }
         };
         let spec = ready.spec().clone();
@@ -84,12 +84,12 @@ impl Urls {
         let passed = ready.pass(&|| sent.head(), body, too_long).await;
         let (mut reply, mut running) = match passed {
             Ok(passed) => passed,
-            Err(finished) => return Ok(self.failed(target, id, finished)),
+            Err(failure) => return Ok(self.failed(target, id, &failure)),
         };
         let limit = self.limits.web_header_bytes;
         if limit != 0 && length(reply.headers()) > limit {
-            let finished = running.too_long("the reply's headers are", limit);
-            return Ok(self.failed(target, id, finished));
+            let failure = running.too_long("the reply's headers are", limit);
+            return Ok(self.failed(target, id, &failure));
         }
         let connection = parts.extensions.get::<Peer>();
         let connection = connection.map(|peer| peer.connection.clone());
@@ -100,8 +100,8 @@ impl Urls {
             else {
                 let message =
                     "the function's server switched to a protocol that the client did not ask for";
-                let finished = running.refuse(message);
-                return Ok(self.failed(target, id, finished));
+                let failure = running.refuse(message);
+                return Ok(self.failed(target, id, &failure));
             };
             let server = hyper::upgrade::on(&mut reply);
             let (mut head, _) = reply.into_parts();
@@ -128,13 +128,13 @@ impl Urls {
         let (mut head, body) = reply.into_parts();
         if !is_framed_as_read(&head.headers) {
             let message = "the function's server sent its reply in a coding other than chunked";
-            let finished = running.refuse(message);
-            return Ok(self.failed(target, id, finished));
+            let failure = running.refuse(message);
+            return Ok(self.failed(target, id, &failure));
         }
         let limit = self.limits.web_response_bytes;
         if limit != 0 && body.size_hint().lower() > limit {
-            let finished = running.too_long(REPLY, limit);
-            return Ok(self.failed(target, id, finished));
+            let failure = running.too_long(REPLY, limit);
+            return Ok(self.failed(target, id, &failure));
         }
         set_length(&mut head.headers, head.status, &parts.method);
         remove_hop_by_hop(&mut head.headers);
@@ -214,7 +214,7 @@ fn uri(target: &Target, parts: &Parts) -> Result<Uri, Refused> {
         let message = "the path cannot be passed on".to_owned();
         Refused::new(
             StatusCode::BAD_REQUEST,
-            Outcome::InvalidParameterValue,
+            FailureKind::InvalidRequest,
             message,
         )
     })

@@ -1,11 +1,11 @@
 //! An instance that serves a request.
 
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use model::{RecursionDepth, StatusCode};
+use model::RecursionDepth;
 use telemetry::ColdStart;
 use tracing::debug;
 use worker::RequestMetadata;
@@ -70,6 +70,10 @@ impl Assigned {
         self.stopper.get_or_insert_with(made).clone()
     }
 
+    fn was_stopped(&self) -> bool {
+        self.stopper.as_ref().is_some_and(Stopper::was_used)
+    }
+
     /// Runs a request and passes its outcome to `finish`, even if the caller has gone away.
     ///
     /// An instance may end on its own while an event is being sent. An event that did not start goes to another instance.
@@ -87,11 +91,12 @@ impl Assigned {
             for _ in 1..INSTANCES_MAX {
                 assigned.slot.runs(depth);
                 let (ran, started) = assigned.invoke(&metadata, &event, recycle).await;
-                if started {
+                // Whoever stopped the instance meant this request.
+                if started || assigned.was_stopped() {
                     return finish(ran);
                 }
                 debug!(request = %metadata.request, "an instance ended before it started an event; the event goes to another instance");
-                if !assigned.replace(&live).await {
+                if !assigned.replace(&live).await || assigned.was_stopped() {
                     return finish(ran);
                 }
             }
@@ -148,7 +153,7 @@ impl Assigned {
         };
         self.reusable = invoked.reusable;
         self.short = invoked.short_requests;
-        if recycle && self.reusable && invoked.outcome.status != StatusCode::Ok {
+        if recycle && self.reusable && invoked.outcome.result.is_err() {
             self.slot.instance.stop();
             self.slot.instance.ended().await;
             self.reusable = false;
@@ -176,17 +181,27 @@ impl std::fmt::Debug for Assigned {
 
 /// Stops the instance of a request while the request owns it.
 #[derive(Clone, Debug)]
-pub(crate) struct Stopper(Arc<Mutex<Option<Arc<InstanceSlot>>>>);
+pub(crate) struct Stopper(Arc<Mutex<StopTarget>>);
+
+#[derive(Debug)]
+struct StopTarget {
+    /// The instance, while the request owns it.
+    slot: Option<Arc<InstanceSlot>>,
+    used: bool,
+}
 
 impl Stopper {
     pub(super) fn of(slot: Arc<InstanceSlot>) -> Self {
-        Self(Arc::new(Mutex::new(Some(slot))))
+        let slot = Some(slot);
+        Self(Arc::new(Mutex::new(StopTarget { slot, used: false })))
     }
 
-    /// Kills the instance, or sends SIGTERM to its processes. Has no effect after the request has ended.
+    /// Kills the instance, or sends SIGTERM to its processes. The request does not move to another instance any more. Has no
+    /// effect after the request has ended.
     pub(crate) fn stop(&self, gracefully: bool) {
-        let slot = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(slot) = &*slot else {
+        let mut target = self.target();
+        target.used = true;
+        let Some(slot) = &target.slot else {
             return;
         };
         if gracefully {
@@ -196,14 +211,23 @@ impl Stopper {
         }
     }
 
+    /// Returns whether it has been used.
+    fn was_used(&self) -> bool {
+        self.target().used
+    }
+
     /// The request has moved to another instance.
     fn follow(&self, slot: Arc<InstanceSlot>) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(slot);
+        self.target().slot = Some(slot);
     }
 
     /// The request no longer owns an instance.
     fn forget(&self) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        self.target().slot = None;
+    }
+
+    fn target(&self) -> MutexGuard<'_, StopTarget> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

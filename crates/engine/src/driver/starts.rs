@@ -4,9 +4,9 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use dispatch::{InstanceId, MachineEvent, PoolId, StartFault};
-use model::{StatusCode, Usage};
+use model::{Failure, FailureKind, Usage};
 use tracing::{debug, warn};
-use worker::{Credentials, Failure, InstanceSpec, StartError};
+use worker::{Credentials, InstanceSpec, StartError};
 
 use super::Driver;
 use super::slot::InstanceSlot;
@@ -44,7 +44,7 @@ impl Driver {
                 log,
                 usage,
             }) => {
-                debug!(function = %spec.function.name, status = failure.status.as_u16(), "an instance failed to start");
+                debug!(function = %spec.function.name, status = failure.kind.number(), "an instance failed to start");
                 self.start_failed(
                     pool,
                     instance,
@@ -59,7 +59,7 @@ impl Driver {
             Err(StartError::Platform(error)) => {
                 warn!(function = %spec.function.name, %error, "failed to start an instance");
                 let message = "the instance failed to start; see the platform's log for the cause";
-                let failure = Failure::new(StatusCode::ContainerInitError, message);
+                let failure = Failure::new(FailureKind::NotStarted, message);
                 let failure = StartFailure {
                     failure,
                     log: Vec::new(),

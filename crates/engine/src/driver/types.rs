@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use access::{Access, CallChains};
 use dispatch::{Limit, PoolId, Reject};
-use model::{FunctionId, Outcome, Serving, Usage};
+use model::{Failure, FunctionId, Outcome, Serving, Usage};
 use telemetry::ColdStart;
 use thiserror::Error;
 use tokio::sync::oneshot;
-use worker::{Failure, InstanceSpec, PlatformInfo};
+use worker::{InstanceSpec, PlatformInfo};
 
 /// Configuration of the driver.
 #[derive(Clone, Debug)]

@@ -7,20 +7,19 @@ use dispatch::{Limit, Reject};
 use events::Queue;
 use events::usage::UsageEntry;
 use model::{
-    InvocationOrigin, MemoryMb, RecursionDepth, RequestId, Serving, StatusCode, TraceContext, Usage,
+    Failure, FailureKind, InvocationOrigin, MemoryMb, Outcome, RecursionDepth, RequestId, Serving,
+    TraceContext, Usage,
 };
 use telemetry::{Record, Telemetry, log_text, tail};
-use worker::failure_document;
 
+use super::Documents;
 use crate::driver::{CompletedRun, LivePool, StartFailure, limit_name};
 
 /// The result of an invocation, successful or not.
 #[derive(Clone, Debug)]
 pub struct InvocationResult {
-    /// The outcome.
-    pub status: StatusCode,
-    /// The response, or the error document.
-    pub answer: Bytes,
+    /// The response, or why there is none.
+    pub result: Result<Bytes, Failure>,
     /// The tail of the log, if requested.
     pub log: Option<String>,
     /// The measured duration and memory.
@@ -29,9 +28,34 @@ pub struct InvocationResult {
     pub entry: Option<UsageEntry>,
 }
 
+/// An invocation that failed because it got no instance.
+#[derive(Clone, Debug)]
+pub struct RefusedInvocation {
+    /// Why.
+    pub failure: Failure,
+    /// The tail of the log, if requested.
+    pub log: Option<String>,
+    /// The measured duration and memory, of a failed start.
+    pub usage: Usage,
+    /// Its entry in the usage ledger, unless that is recorded already.
+    pub entry: Option<UsageEntry>,
+}
+
+impl From<RefusedInvocation> for InvocationResult {
+    fn from(refused: RefusedInvocation) -> Self {
+        Self {
+            result: Err(refused.failure),
+            log: refused.log,
+            usage: refused.usage,
+            entry: refused.entry,
+        }
+    }
+}
+
 /// Builds the record of an invocation when it ends.
 pub(super) struct Report {
     pub(super) telemetry: Telemetry,
+    pub(super) documents: &'static dyn Documents,
     pub(super) request: RequestId,
     pub(super) live: Arc<LivePool>,
     pub(super) memory: MemoryMb,
@@ -49,30 +73,63 @@ pub(super) struct Report {
 
 impl Report {
     pub(super) fn ran(self, ran: CompletedRun) -> InvocationResult {
-        let outcome = ran.outcome;
-        let mut record = self.record(outcome.status, outcome.answer.into(), outcome.usage);
+        let Outcome { result, log, usage } = ran.outcome;
+        let result = result.map(Bytes::from);
+        let mut record = self.record(&result, usage);
         record.note = ran.cold.and(self.live.note.clone());
-        record.log = outcome.log.into();
+        record.log = log.into();
         record.init_log = ran.init_log.into();
         record.cold = ran.cold;
-        self.finish(record)
+        let (log, entry) = self.finish(record);
+        InvocationResult {
+            result,
+            log,
+            usage,
+            entry: Some(entry),
+        }
     }
 
-    pub(super) fn start_failed(self, failed: StartFailure) -> InvocationResult {
-        let answer = failed.failure.document(self.request).into();
-        let mut record = self.record(failed.failure.status, answer, failed.usage);
+    pub(super) fn start_failed(self, failed: StartFailure) -> RefusedInvocation {
+        let StartFailure {
+            failure,
+            log,
+            usage,
+        } = failed;
+        let mut record = self.failed(&failure, usage);
         record.note = self.live.note.clone();
-        record.init_log = failed.log.into();
-        self.finish(record)
+        record.init_log = log.into();
+        self.refuse(failure, record)
     }
 
-    pub(super) fn refused(self, status: StatusCode, message: &str) -> InvocationResult {
-        let answer = failure_document(status, message, None, self.request).into();
-        let record = self.record(status, answer, Usage::default());
-        self.finish(record)
+    pub(super) fn refused(self, failure: Failure) -> RefusedInvocation {
+        let record = self.failed(&failure, Usage::default());
+        self.refuse(failure, record)
     }
 
-    pub(super) fn record(&self, status: StatusCode, answer: Bytes, usage: Usage) -> Record {
+    fn refuse(self, failure: Failure, record: Record) -> RefusedInvocation {
+        let usage = record.usage;
+        let (log, entry) = self.finish(record);
+        RefusedInvocation {
+            failure,
+            log,
+            usage,
+            entry: Some(entry),
+        }
+    }
+
+    pub(super) fn record(&self, result: &Result<Bytes, Failure>, usage: Usage) -> Record {
+        match result {
+            Ok(answer) => self.ended(None, answer.clone(), usage),
+            Err(failure) => self.failed(failure, usage),
+        }
+    }
+
+    fn failed(&self, failure: &Failure, usage: Usage) -> Record {
+        let document = self.documents.failure(failure, self.request);
+        self.ended(Some(failure.kind), document.into(), usage)
+    }
+
+    fn ended(&self, failure: Option<FailureKind>, answer: Bytes, usage: Usage) -> Record {
         Record {
             request: self.request,
             function: self.live.spec.function.clone(),
@@ -80,7 +137,7 @@ impl Report {
             memory: self.memory,
             started: self.started,
             retry: self.retry,
-            status,
+            failure,
             usage,
             billed_us: usage.duration_us,
             answer,
@@ -91,31 +148,25 @@ impl Report {
         }
     }
 
-    pub(super) fn finish(self, record: Record) -> InvocationResult {
+    /// Reports an invocation. Returns the tail of its log, if requested, and its usage.
+    pub(super) fn finish(self, record: Record) -> (Option<String>, UsageEntry) {
         let log = self.tail.then(|| tail(&log_text(&record)).to_owned());
         let entry = UsageEntry::of(&record);
         if let Some(ledger) = &self.ledger {
             ledger.meter(entry.clone());
         }
-        let finished = InvocationResult {
-            entry: Some(entry),
-            status: record.status,
-            answer: record.answer.clone(),
-            log,
-            usage: record.usage,
-        };
         self.telemetry.report(record);
-        finished
+        (log, entry)
     }
 }
 
-/// Returns SCF's status and message for an invocation that got no instance. Source: its list of function status codes.
+/// Returns the failure of an invocation that got no instance.
 pub(super) fn rejection(
     reject: Reject,
     serving: &Serving<'_>,
     unreserved_mb: u64,
     per_minute: u32,
-) -> (StatusCode, String) {
+) -> Failure {
     let name = &serving.function.key.name;
     match reject {
         Reject::Never { limit: Limit::Node } => {
@@ -123,7 +174,7 @@ pub(super) fn rejection(
                 "{} of memory for function {name} are more than this node has",
                 serving.config.memory
             );
-            (StatusCode::InsufficientResources, message)
+            Failure::new(FailureKind::NodeMemoryExceeded, message)
         }
         Reject::Deadline {
             limit: limit @ (Limit::Node | Limit::Starting),
@@ -132,14 +183,14 @@ pub(super) fn rejection(
                 "Function [ {name} ] found no free instance in time: {} are short",
                 limit_name(limit)
             );
-            (StatusCode::ResourceLimitReached, message)
+            Failure::new(FailureKind::ConcurrencyExceeded, message)
         }
         Reject::Deadline { limit: Limit::Rate } => {
             let message = format!(
                 "Function [ {name} ] found no free instance in time: the account has started as many as it may, {per_minute} a \
                  minute"
             );
-            (StatusCode::ResourceLimit, message)
+            Failure::new(FailureKind::StartRateExceeded, message)
         }
         Reject::Deadline { limit } | Reject::Never { limit } => {
             let mb = match limit {
@@ -148,15 +199,15 @@ pub(super) fn rejection(
             };
             let quota = limit_name(limit);
             let message = format!("Function [ {name} ] concurrency exceeded {quota} {mb}MB");
-            (StatusCode::ResourceLimitReached, message)
+            Failure::new(FailureKind::ConcurrencyExceeded, message)
         }
         Reject::QueueFull => {
             let message =
                 format!("Function [ {name} ] has too many requests waiting; try again in a moment");
-            (StatusCode::ResourceLimitReached, message)
+            Failure::new(FailureKind::ConcurrencyExceeded, message)
         }
         Reject::StartFailed { .. } | Reject::Gone | Reject::Draining => {
-            (StatusCode::InternalError, "the request was lost".into())
+            Failure::new(FailureKind::PlatformFault, "the request was lost")
         }
     }
 }

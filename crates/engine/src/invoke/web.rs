@@ -11,13 +11,13 @@ use std::time::{Duration, Instant};
 use axum::http::Response;
 use bytes::Bytes;
 use hyper::body::{Body, Frame, SizeHint};
-use model::{RequestId, StatusCode, Usage};
+use model::{Failure, FailureKind, Usage};
 use tokio::sync::Notify;
 use tokio::time::Sleep;
 use traffic::Connection;
-use worker::{BoxError, Failure, Head, InstanceSpec, Outgoing, Payload, StreamedReply};
+use worker::{BoxError, Head, InstanceSpec, Outgoing, Payload, StreamedReply};
 
-use super::{InvocationResult, Ready, Report};
+use super::{Ready, Report};
 use crate::driver::{Assigned, INSTANCES_MAX};
 
 impl Ready {
@@ -34,7 +34,7 @@ impl Ready {
         head: &Head<'_>,
         body: Outgoing,
         over: &Notify,
-    ) -> Result<(Response<StreamedReply>, WebInvocation), InvocationResult> {
+    ) -> Result<(Response<StreamedReply>, WebInvocation), Failure> {
         let mut running = WebInvocation::begin(self);
         let mut body = Payload::new(body);
         let mut instances = 1;
@@ -48,7 +48,7 @@ impl Ready {
                 biased;
                 () = over.notified() => {
                     let message = "the request body exceeds its limit";
-                    return Err(running.fail(&Failure::new(StatusCode::RequestTooLarge, message)));
+                    return Err(running.fail(Failure::new(FailureKind::RequestTooLarge, message)));
                 }
                 passed = passed => passed,
             };
@@ -60,7 +60,7 @@ impl Ready {
                 Ok(Err(error)) => {
                     let again = !error.started && instances < INSTANCES_MAX;
                     if !again || !running.replace_instance().await {
-                        return Err(running.fail(&error.failure));
+                        return Err(running.fail(error.failure));
                     }
                     instances += 1;
                 }
@@ -77,7 +77,6 @@ pub const REPLY: &str = "the reply is";
 pub struct WebInvocation {
     assigned: Assigned,
     report: Option<Report>,
-    request: RequestId,
     begun: Instant,
     deadline: Instant,
     /// HTTP status of the reply.
@@ -97,7 +96,6 @@ impl WebInvocation {
         let begun = Instant::now();
         Self {
             deadline: begun + report.live.spec.timeout,
-            request: report.request,
             assigned,
             report: Some(report),
             begun,
@@ -129,53 +127,47 @@ impl WebInvocation {
     /// Ends the invocation successfully.
     pub fn succeed(&mut self) {
         let answer = format!("{{\"statusCode\":{}}}", self.status);
-        self.end(StatusCode::Ok, answer.into());
+        self.end(&Ok(answer.into()));
     }
 
     /// Fails the invocation with a timeout. Other requests on the instance continue.
-    pub fn time_out(&mut self) -> InvocationResult {
+    pub fn time_out(&mut self) -> Failure {
         let timeout = self.deadline.saturating_duration_since(self.begun);
         let message = format!(
             "Invoking task timed out after {} seconds",
             timeout.as_secs()
         );
-        self.fail(&Failure::new(StatusCode::TimeLimitReached, message))
+        self.fail(Failure::new(FailureKind::TimedOut, message))
     }
 
     /// Fails the invocation because its reply, or a part of it, exceeds a limit.
-    pub fn too_long(&mut self, what: &str, limit: u64) -> InvocationResult {
+    pub fn too_long(&mut self, what: &str, limit: u64) -> Failure {
         let message = format!("{what} over {limit} bytes, which is the limit");
-        self.fail(&Failure::new(StatusCode::ResponseTooLarge, message))
+        self.fail(Failure::new(FailureKind::ResponseTooLarge, message))
     }
 
     /// Fails the invocation because its reply is invalid.
-    pub fn refuse(&mut self, why: &str) -> InvocationResult {
-        self.fail(&Failure::new(StatusCode::UserCodeException, why))
+    pub fn refuse(&mut self, why: &str) -> Failure {
+        self.fail(Failure::new(FailureKind::HandlerError, why))
     }
 
-    fn fail(&mut self, failure: &Failure) -> InvocationResult {
+    fn fail(&mut self, failure: Failure) -> Failure {
         // These mean that the instance's server is gone, so the instance must not be reused.
         if matches!(
-            failure.status,
-            StatusCode::UserProcessExit
-                | StatusCode::MemoryLimitReached
-                | StatusCode::InternalError
+            failure.kind,
+            FailureKind::Exited | FailureKind::OutOfMemory | FailureKind::PlatformFault
         ) {
             self.assigned.mark_unusable();
         }
-        let document = Bytes::from(failure.document(self.request));
-        self.end(failure.status, document.clone())
-            .unwrap_or(InvocationResult {
-                status: failure.status,
-                answer: document,
-                log: None,
-                usage: Usage::default(),
-                entry: None,
-            })
+        self.end(&Err(failure.clone()));
+        failure
     }
 
-    fn end(&mut self, status: StatusCode, answer: Bytes) -> Option<InvocationResult> {
-        let report = self.report.take()?;
+    /// Ends the invocation, once.
+    fn end(&mut self, result: &Result<Bytes, Failure>) {
+        let Some(report) = self.report.take() else {
+            return;
+        };
         let instance = self.assigned.instance();
         let usage = Usage {
             duration_us: self.begun.elapsed().as_micros() as u64,
@@ -187,7 +179,7 @@ impl WebInvocation {
         if stale {
             self.assigned.mark_unusable();
         }
-        let mut record = report.record(status, answer, usage);
+        let mut record = report.record(result, usage);
         record.billed_us = billed.as_micros() as u64;
         record.log = log.into();
         if let Some((cold, init_log)) = self.assigned.first() {
@@ -195,15 +187,15 @@ impl WebInvocation {
             record.cold = Some(cold);
             record.init_log = init_log.into();
         }
-        Some(report.finish(record))
+        report.finish(record);
     }
 }
 
 impl Drop for WebInvocation {
     fn drop(&mut self) {
         if self.report.is_some() {
-            let failure = Failure::new(StatusCode::RequestCanceled, "the caller has gone away");
-            self.fail(&failure);
+            let failure = Failure::new(FailureKind::Cancelled, "the caller has gone away");
+            self.fail(failure);
         }
     }
 }
@@ -279,9 +271,9 @@ fn break_off(running: &mut Option<WebInvocation>) {
         let why = running.assigned.instance().connection_failure().await;
         let usual = || {
             let message = "the function's server closed the connection before the end of its reply";
-            Failure::new(StatusCode::UserCodeException, message)
+            Failure::new(FailureKind::HandlerError, message)
         };
-        running.fail(&why.unwrap_or_else(usual));
+        running.fail(why.unwrap_or_else(usual));
     });
 }
 

@@ -4,33 +4,36 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use dispatch::events::{
-    Disposition, Fault, FunctionQueueId, QueueInput, RetryDecision, RetryPolicy, retry_decision,
+    Disposition, Fault, FunctionQueueId, QueueInput, RetryDecision, retry_decision,
 };
 use events::usage::UsageEntry;
-use events::{Completion, EventOrigin, Failures, QueuedEvent};
-use model::{DeadLetter, EventConfig, Qualifier, StatusCode, Version};
+use events::{Completion, Failures, QueuedEvent};
+use model::{Blame, Failure, FailureKind, RequestId, ending_number};
 use telemetry::EventStep;
 use tracing::{debug, warn};
 
 use super::handle::AttemptHandle;
-use super::state::{Runner, Turn};
-use crate::invoke::{AcquireOptions, IngestError, Invocation, InvocationResult, Placement};
+use super::rules::{Rules, dead_letter_target};
+use super::state::{CachedBody, Runner, Turn};
+use crate::invoke::{AcquireOptions, IngestError, Invocation, Placement, Ready};
 
 /// Interval between attempts to record a completion while the disk cannot be written.
 const COMPLETION_RETRY_INTERVAL: Duration = Duration::from_millis(500);
 
-/// The rules in force for a function's events.
-struct Rules {
-    policy: RetryPolicy,
-    dead_letter: Option<DeadLetter>,
-    /// Whether an event runs at most once (asynchronous execution).
-    once: bool,
+/// How an attempt ended, before that is recorded.
+enum AttemptEnd {
+    /// It did not run.
+    NotRun(Disposition),
+    /// The event was cancelled.
+    Aborted(Option<UsageEntry>),
+    Succeeded(Option<UsageEntry>),
+    Failed(Failed),
 }
 
 /// A failed attempt.
 struct Failed {
     fault: Fault,
-    status: StatusCode,
+    kind: FailureKind,
     why: String,
     usage: Option<UsageEntry>,
 }
@@ -62,7 +65,6 @@ impl Runner {
     }
 
     /// Runs an event once and records the completion.
-    #[expect(clippy::too_many_lines, reason = "one attempt, step by step")]
     pub(super) async fn attempt(
         &self,
         queue: FunctionQueueId,
@@ -70,43 +72,58 @@ impl Runner {
         attempt: &AttemptHandle,
         turn: Turn,
     ) -> Disposition {
-        let queued = match self.shared.queue.get(seq).await {
-            Ok(Some(queued)) => queued,
-            Ok(None) => return Disposition::Removed,
-            Err(error) => {
-                warn!(seq, %error, "failed to read an event; will retry");
-                return Disposition::Throttled;
-            }
+        let queued = match self.read(seq).await {
+            Ok(queued) => queued,
+            Err(then) => return then,
         };
         // A closed account's events stay untouched until the purge removes them.
         if !self.shared.catalog.is_open(queued.function.account) {
             return Disposition::Removed;
         }
         let rules = self.rules(&queued);
-        let now = self.shared.queue.clock().now();
-        if rules.policy.has_expired(now, queued.accepted) {
-            let seconds = rules.policy.ttl / 1_000_000;
-            let why = format!("the event waited longer than its MsgTTL of {seconds} seconds");
-            let to = dead_letter_target(&queued, &rules);
-            let status = StatusCode::ResourceLimitReached;
-            let completion = Completion::Failed { why, to };
-            return self.complete(seq, &queued, status, completion, None).await;
-        }
-        let limit = self.shared.settings.max_depth;
-        if queued.source != EventOrigin::DeadLetter && queued.depth >= limit {
-            let why = format!(
-                "recursion loop: the event is at depth {} of a call chain and max_depth is {}; check whether a function writes to \
-                 the bucket that triggers it, or raise max_depth",
-                queued.depth.0, limit.0
-            );
-            self.shared.metrics.event(EventStep::Looped);
-            // Deeper events get no dead letter: otherwise the dead letters would form an endless chain themselves.
-            let to = dead_letter_target(&queued, &rules).filter(|_| queued.depth == limit);
-            let completion = Completion::Failed { why, to };
-            let status = StatusCode::RequestCanceled;
-            return self.complete(seq, &queued, status, completion, None).await;
+        if let Some((kind, completion)) = self.unfit(&queued, &rules) {
+            return self
+                .complete(seq, &queued, Some(kind), completion, None)
+                .await;
         }
         let (queued, cached) = self.cache_body(queued);
+        let ran = match self.place(attempt, turn, &queued).await {
+            Ok(ready) => {
+                self.step(QueueInput::Assigned { queue, seq });
+                self.run(seq, attempt, ready, cached, &rules).await
+            }
+            Err(ran) => ran,
+        };
+        match ran {
+            AttemptEnd::NotRun(then) => then,
+            AttemptEnd::Aborted(usage) => self.aborted(seq, &queued, usage).await,
+            AttemptEnd::Succeeded(usage) => {
+                self.complete(seq, &queued, None, Completion::Succeeded, usage)
+                    .await
+            }
+            AttemptEnd::Failed(failed) => self.failed(seq, &queued, &rules, failed).await,
+        }
+    }
+
+    /// Reads an event that is to run.
+    async fn read(&self, seq: u64) -> Result<QueuedEvent, Disposition> {
+        match self.shared.queue.get(seq).await {
+            Ok(Some(queued)) => Ok(queued),
+            Ok(None) => Err(Disposition::Removed),
+            Err(error) => {
+                warn!(seq, %error, "failed to read an event; will retry");
+                Err(Disposition::Throttled)
+            }
+        }
+    }
+
+    /// Acquires an instance for an event, when it is the event's turn.
+    async fn place(
+        &self,
+        attempt: &AttemptHandle,
+        turn: Turn,
+        queued: &QueuedEvent,
+    ) -> Result<Ready, AttemptEnd> {
         let invocation = Invocation {
             request: queued.request,
             function: queued.function.clone(),
@@ -135,67 +152,77 @@ impl Runner {
         let mut draining = self.shared.draining.subscribe();
         let mut aborted = attempt.subscribe();
         let placed = tokio::select! {
-            placed = place => Some(placed),
-            _ = draining.wait_for(|draining| *draining) => return Disposition::NotStarted,
-            _ = aborted.wait_for(|aborted| *aborted) => None,
+            placed = place => placed,
+            _ = draining.wait_for(|draining| *draining) => {
+                return Err(AttemptEnd::NotRun(Disposition::NotStarted));
+            }
+            _ = aborted.wait_for(|aborted| *aborted) => return Err(AttemptEnd::Aborted(None)),
         };
-        let Some(placed) = placed else {
-            return self.aborted(seq, &queued, None).await;
+        let refused = match placed {
+            Some(Ok(Placement::Ready(ready))) => return Ok(ready),
+            Some(Ok(Placement::Refused(refused))) => refused,
+            Some(Err(IngestError::Draining)) => {
+                return Err(AttemptEnd::NotRun(Disposition::NotStarted));
+            }
+            Some(Err(error)) => return Err(AttemptEnd::Failed(refusal(&error))),
+            None => return Err(throttled(waiting)),
         };
-        // Makes the events behind return to the queue, too.
-        let short = |waiting: AcquireOptions| {
-            waiting.on_queued.map(|next| next.send(()));
-            Disposition::Throttled
+        if !refused.failure.kind.is_throttled() {
+            let failed = self.failure(queued.request, &refused.failure, refused.entry);
+            return Err(AttemptEnd::Failed(failed));
+        }
+        if let Some(entry) = refused.entry {
+            self.shared.queue.meter(entry);
+        }
+        Err(throttled(waiting))
+    }
+
+    /// Runs an event on its instance.
+    async fn run(
+        &self,
+        seq: u64,
+        attempt: &AttemptHandle,
+        mut ready: Ready,
+        cached: Option<CachedBody>,
+        rules: &Rules,
+    ) -> AttemptEnd {
+        let event = match cached {
+            Some(cached) => cached.bytes.clone(),
+            None => match self.read(seq).await {
+                Ok(again) => again.event,
+                Err(then) => return AttemptEnd::NotRun(then),
+            },
         };
-        let Some(placed) = placed else {
-            return short(waiting);
-        };
-        let failed = match placed {
-            Ok(Placement::Ready(mut ready)) => {
-                self.step(QueueInput::Assigned { queue, seq });
-                let event = match cached {
-                    Some(cached) => cached.bytes.clone(),
-                    None => match self.shared.queue.get(seq).await {
-                        Ok(Some(again)) => again.event,
-                        Ok(None) => return Disposition::Removed,
-                        Err(error) => {
-                            warn!(seq, %error, "failed to read an event; will retry");
-                            return Disposition::Throttled;
-                        }
-                    },
-                };
-                attempt.set_stopper(Some(ready.stopper()));
-                if attempt.is_aborted() {
-                    return self.aborted(seq, &queued, None).await;
-                }
-                let finished = ready.run(event).await;
-                attempt.set_stopper(None);
-                if attempt.is_aborted() {
-                    return self.aborted(seq, &queued, finished.entry).await;
-                }
-                if finished.status == StatusCode::Ok {
-                    let (status, usage) = (finished.status, finished.entry);
-                    return self
-                        .complete(seq, &queued, status, Completion::Succeeded, usage)
-                        .await;
-                }
-                let mut failed = failure(finished);
+        attempt.set_stopper(Some(ready.stopper()));
+        if attempt.is_aborted() {
+            return AttemptEnd::Aborted(None);
+        }
+        let request = ready.request();
+        let finished = ready.run(event).await;
+        attempt.set_stopper(None);
+        if attempt.is_aborted() {
+            return AttemptEnd::Aborted(finished.entry);
+        }
+        match finished.result {
+            Ok(_) => AttemptEnd::Succeeded(finished.entry),
+            Err(failure) => {
+                let mut failed = self.failure(request, &failure, finished.entry);
                 if rules.once {
                     failed.fault = Fault::Caller;
                 }
-                failed
+                AttemptEnd::Failed(failed)
             }
-            Ok(Placement::Refused(finished)) if is_throttled(finished.status) => {
-                if let Some(entry) = finished.entry {
-                    self.shared.queue.meter(entry);
-                }
-                return short(waiting);
-            }
-            Ok(Placement::Refused(finished)) => failure(finished),
-            Err(IngestError::Draining) => return Disposition::NotStarted,
-            Err(error) => refusal(&error),
-        };
-        self.failed(seq, &queued, &rules, failed).await
+        }
+    }
+
+    fn failure(&self, request: RequestId, failure: &Failure, usage: Option<UsageEntry>) -> Failed {
+        let document = self.shared.ingest.documents().failure(failure, request);
+        Failed {
+            fault: fault_of(failure.kind),
+            kind: failure.kind,
+            why: String::from_utf8_lossy(&document).into_owned(),
+            usage,
+        }
     }
 
     async fn failed(
@@ -207,7 +234,7 @@ impl Runner {
     ) -> Disposition {
         let Failed {
             fault,
-            status,
+            kind,
             why,
             usage,
         } = failed;
@@ -231,8 +258,9 @@ impl Runner {
                 to: dead_letter_target(queued, rules),
             },
         };
-        debug!(function = %queued.function.name, request = %queued.request, status = status.as_u16(), ?fault, "an attempt failed");
-        self.complete(seq, queued, status, completion, usage).await
+        debug!(function = %queued.function.name, request = %queued.request, status = kind.number(), ?fault, "an attempt failed");
+        self.complete(seq, queued, Some(kind), completion, usage)
+            .await
     }
 
     async fn aborted(
@@ -241,8 +269,8 @@ impl Runner {
         queued: &QueuedEvent,
         usage: Option<UsageEntry>,
     ) -> Disposition {
-        let status = StatusCode::RequestCanceled;
-        self.complete(seq, queued, status, Completion::Aborted, usage)
+        let failure = Some(FailureKind::Cancelled);
+        self.complete(seq, queued, failure, Completion::Aborted, usage)
             .await
     }
 
@@ -251,7 +279,7 @@ impl Runner {
         &self,
         seq: u64,
         queued: &QueuedEvent,
-        status: StatusCode,
+        failure: Option<FailureKind>,
         completion: Completion,
         usage: Option<UsageEntry>,
     ) -> Disposition {
@@ -262,14 +290,14 @@ impl Runner {
             Completion::Delivered => (Disposition::Removed, EventStep::DeadLettered),
             Completion::Failed { why, to } => {
                 let shown: String = why.chars().take(200).collect();
-                warn!(function = %queued.function.name, request = %queued.request, status = status.as_u16(), why = shown,
+                warn!(function = %queued.function.name, request = %queued.request, status = ending_number(failure), why = shown,
                     dead_letter = to.is_some(), "an event failed permanently");
                 (Disposition::Removed, EventStep::Failed)
             }
         };
         let queue = &self.shared.queue;
         while let Err(error) = queue
-            .complete(seq, status, completion.clone(), usage.clone())
+            .complete(seq, failure, completion.clone(), usage.clone())
             .await
         {
             // At debug level: the writer thread logs the error once for all events.
@@ -279,86 +307,36 @@ impl Runner {
         self.shared.metrics.event(step);
         then
     }
+}
 
-    /// Returns the rules in force for an event.
-    fn rules(&self, queued: &QueuedEvent) -> Rules {
-        let settings = &self.shared.settings;
-        let stored = self.shared.catalog.function(&queued.function);
-        let function = stored.as_ref().map(|stored| &stored.value);
-        let usual = EventConfig::default_for(&settings.limits);
-        let config = function
-            .and_then(|function| function.events)
-            .unwrap_or(usual);
-        let once = function.is_some_and(|function| function.async_run);
-        let policy = RetryPolicy {
-            retries: if once { 0 } else { config.retries },
-            ttl: u64::from(config.ttl_s) * 1_000_000,
-            ..settings.policy
-        };
-        let dead_letter = function.and_then(|function| {
-            // An alias uses the configuration of its main version.
-            let version = match &queued.qualifier {
-                Qualifier::Latest => Version::Latest,
-                Qualifier::Version(number) => Version::Number(*number),
-                Qualifier::Alias(name) => function.alias(name)?.version,
-            };
-            function.serving(version)?.config.dead_letter.clone()
-        });
-        Rules {
-            policy,
-            dead_letter,
-            once,
-        }
+/// Returns the party at fault as the retry rules know it.
+fn fault_of(kind: FailureKind) -> Fault {
+    match kind.blame() {
+        Blame::Caller => Fault::Caller,
+        Blame::Function => Fault::User,
+        Blame::Platform => Fault::System,
     }
 }
 
-/// Returns the dead-letter target of an event. A dead letter has none itself, so that dead letters cannot loop.
-fn dead_letter_target(queued: &QueuedEvent, rules: &Rules) -> Option<DeadLetter> {
-    let further = queued.source != EventOrigin::DeadLetter;
-    rules.dead_letter.clone().filter(|_| further)
-}
-
-/// Returns whether a status means that no instance was available.
-fn is_throttled(status: StatusCode) -> bool {
-    matches!(
-        status,
-        StatusCode::ResourceLimitReached
-            | StatusCode::ResourceLimit
-            | StatusCode::InsufficientResources
-    )
-}
-
-fn failure(finished: InvocationResult) -> Failed {
-    let fault = match finished.status {
-        StatusCode::InvalidParameterValue | StatusCode::RequestTooLarge => Fault::Caller,
-        status if status.is_user_fault() => Fault::User,
-        _ => Fault::System,
-    };
-    Failed {
-        fault,
-        status: finished.status,
-        why: String::from_utf8_lossy(&finished.answer).into_owned(),
-        usage: finished.entry,
-    }
+/// Ends the attempt of a throttled event, and makes the events behind it return to the queue, too.
+fn throttled(waiting: AcquireOptions) -> AttemptEnd {
+    waiting.on_queued.map(|next| next.send(()));
+    AttemptEnd::NotRun(Disposition::Throttled)
 }
 
 fn refusal(error: &IngestError) -> Failed {
-    let (fault, status) = match error {
-        IngestError::NoFunction(_) | IngestError::NoNamespace(_) => {
-            (Fault::Caller, StatusCode::FunctionNotFound)
-        }
-        IngestError::NoQualifier { .. } => (Fault::Caller, StatusCode::QualifierNotFound),
-        IngestError::TooLarge { .. } => (Fault::Caller, StatusCode::RequestTooLarge),
-        IngestError::Invalid(_) | IngestError::Web(_) => {
-            (Fault::Caller, StatusCode::InvalidParameterValue)
-        }
-        IngestError::State { .. } => (Fault::System, StatusCode::FunctionStatusError),
-        IngestError::Open { .. } => (Fault::System, StatusCode::ContainerInitError),
-        IngestError::Draining | IngestError::Queue(_) => (Fault::System, StatusCode::InternalError),
+    let kind = match error {
+        IngestError::NoFunction(_) | IngestError::NoNamespace(_) => FailureKind::FunctionMissing,
+        IngestError::NoQualifier { .. } => FailureKind::VersionMissing,
+        IngestError::TooLarge { .. } => FailureKind::RequestTooLarge,
+        IngestError::Invalid(_) | IngestError::Web(_) => FailureKind::InvalidRequest,
+        IngestError::State { .. } => FailureKind::FunctionNotReady,
+        IngestError::Open { .. } => FailureKind::NotStarted,
+        IngestError::Draining | IngestError::Queue(_) => FailureKind::PlatformFault,
     };
     Failed {
-        fault,
-        status,
+        fault: fault_of(kind),
+        kind,
         why: error.to_string(),
         usage: None,
     }

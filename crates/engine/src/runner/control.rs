@@ -2,7 +2,7 @@
 
 use dispatch::events::{Disposition, FunctionQueueId, QueueInput, QueuePosition};
 use events::{Completion, EventRow, EventState, QueueError, QueueKey};
-use model::StatusCode;
+use model::FailureKind;
 use telemetry::EventStep;
 
 use super::state::Runner;
@@ -37,26 +37,31 @@ impl Runner {
             attempt.stop(gracefully);
             return Ok(ControlOutcome::Applied);
         };
-        self.complete_held(queue, row, StatusCode::RequestCanceled, Completion::Aborted)
-            .await?;
+        self.complete_held(
+            queue,
+            row,
+            Some(FailureKind::Cancelled),
+            Completion::Aborted,
+        )
+        .await?;
         self.shared.metrics.event(EventStep::Aborted);
         Ok(ControlOutcome::Applied)
     }
 
     /// Discards a dead or undelivered event.
     pub async fn discard(&self, row: &EventRow) -> Result<ControlOutcome, QueueError> {
-        let status = StatusCode::RequestCanceled;
+        let failure = Some(FailureKind::Cancelled);
         match row.state {
             EventState::Dead => {
                 let queue = &self.shared.queue;
                 queue
-                    .complete(row.seq, status, Completion::Delivered, None)
+                    .complete(row.seq, failure, Completion::Delivered, None)
                     .await?;
                 Ok(ControlOutcome::Applied)
             }
             EventState::Undelivered => match self.hold(row) {
                 Some(queue) => {
-                    self.complete_held(queue, row, status, Completion::Delivered)
+                    self.complete_held(queue, row, failure, Completion::Delivered)
                         .await?;
                     Ok(ControlOutcome::Applied)
                 }
@@ -98,13 +103,13 @@ impl Runner {
         &self,
         queue: FunctionQueueId,
         row: &EventRow,
-        status: StatusCode,
+        failure: Option<FailureKind>,
         completion: Completion,
     ) -> Result<(), QueueError> {
         let done = self
             .shared
             .queue
-            .complete(row.seq, status, completion, None)
+            .complete(row.seq, failure, completion, None)
             .await;
         self.release(queue, row.seq, done.is_ok());
         done

@@ -8,9 +8,8 @@ use std::time::Duration;
 use dispatch::events::{Disposition, FunctionQueueId, QueueInput};
 use events::{Completion, EventOrigin, Failures, NewEvent, QueuedEvent};
 use model::{
-    AccountId, Alias, DeadLetter, FunctionKey, Qualifier, RequestId, RoutingKey, StatusCode,
+    AccountId, Alias, DeadLetter, FailureKind, FunctionKey, Qualifier, RequestId, RoutingKey,
 };
-use serde_json::{Value, json};
 use telemetry::trace;
 use tracing::{debug, warn};
 
@@ -67,7 +66,9 @@ impl Runner {
         if !self.shared.catalog.is_open(account) {
             return Disposition::Removed;
         }
-        let dead_letter = self.dead_letter(account, &queued);
+        let uin = self.shared.settings.access.uin(account);
+        let documents = self.shared.ingest.documents();
+        let dead_letter = documents.dead_letter(account, &uin, &queued);
         let sent = match target {
             DeadLetter::Function { namespace, name } => {
                 let function = FunctionKey {
@@ -89,9 +90,8 @@ impl Runner {
                 debug!(request = %queued.request, target = target.name(), "delivered a dead letter");
                 // A success widens the queue's concurrency.
                 self.step(QueueInput::Assigned { queue, seq });
-                let status = StatusCode::Ok;
                 return self
-                    .complete(seq, &queued, status, Completion::Delivered, None)
+                    .complete(seq, &queued, None, Completion::Delivered, None)
                     .await;
             }
             Err(DeliveryError::Refused(why)) => why,
@@ -120,7 +120,7 @@ impl Runner {
             ..queued.failures
         };
         let again = Completion::Retry { due, failures };
-        self.complete(seq, &queued, StatusCode::InternalError, again, None)
+        self.complete(seq, &queued, Some(FailureKind::PlatformFault), again, None)
             .await
     }
 
@@ -128,7 +128,7 @@ impl Runner {
         &self,
         function: FunctionKey,
         queued: &QueuedEvent,
-        dead_letter: &Value,
+        dead_letter: &str,
     ) -> Result<(), DeliveryError> {
         if self.shared.catalog.function(&function).is_none() {
             return Err(DeliveryError::Unreachable(format!(
@@ -144,7 +144,7 @@ impl Runner {
             source: EventOrigin::DeadLetter,
             depth: queued.depth,
             trace: queued.trace.clone(),
-            event: dead_letter.to_string().into(),
+            event: dead_letter.to_owned().into(),
         };
         let accepted = self.shared.queue.accept(event).await;
         accepted.map_err(|error| DeliveryError::Unreachable(error.to_string()))
@@ -154,12 +154,12 @@ impl Runner {
         &self,
         url: &str,
         queued: &QueuedEvent,
-        dead_letter: &Value,
+        dead_letter: &str,
     ) -> Result<(), DeliveryError> {
         let (agent, url, body) = (
             self.shared.post.clone(),
             url.to_owned(),
-            dead_letter.to_string(),
+            dead_letter.to_owned(),
         );
         let request = queued.request.to_string();
         let trace = queued.trace.clone();
@@ -190,55 +190,6 @@ impl Runner {
             Ok(Err(error)) => Err(DeliveryError::Unreachable(error.to_string())),
             Err(error) => Err(DeliveryError::Unreachable(error.to_string())),
         }
-    }
-
-    /// Builds the dead-letter message. Source: SCF's page "Dead Letter Queue", whose sample has these values.
-    fn dead_letter(&self, account: AccountId, queued: &QueuedEvent) -> Value {
-        let uin = self.shared.settings.access.uin(account);
-        let milliseconds = queued.accepted.0 / 1000;
-        let (code, message) = error_code_and_message(queued);
-        json!({
-            "RequestId": queued.request.to_string(),
-            "ErrorCode": code,
-            "ErrorMessage": message,
-            "Body": {
-                "AppId": account.0,
-                "Uin": uin,
-                "SubAccountUin": uin,
-                "RequestSource": request_source(queued.source),
-                "FunctionName": queued.function.name.to_string(),
-                "Namespace": queued.function.namespace.to_string(),
-                "Qualifier": queued.qualifier.to_string(),
-                "InvocationType": "RequestResponse",
-                "ClientContext": String::from_utf8_lossy(&queued.event),
-                "LogType": "",
-                "TimeStampForInvoker": milliseconds.to_string(),
-                "RequestId": queued.request.to_string(),
-                "PushTime": clock::format_rfc3339(queued.accepted.0),
-                "RetryNum": queued.failures.user,
-                "Ttl": 0,
-            },
-        })
-    }
-}
-
-/// Returns a dead letter's error code and message: -1 and the stack trace for an exception, otherwise the status and the reason.
-fn error_code_and_message(queued: &QueuedEvent) -> (i32, String) {
-    let status = queued.status.unwrap_or_default();
-    let exception = status == StatusCode::UserCodeException.as_u16();
-    let code = if exception { -1 } else { i32::from(status) };
-    let text = queued.message.clone().unwrap_or_default();
-    let document: Value = serde_json::from_str(&text).unwrap_or_default();
-    let part = |name: &str| document[name].as_str().map(str::to_owned);
-    let message = part("stackTrace").or_else(|| part("errorMessage"));
-    (code, message.unwrap_or(text))
-}
-
-/// Returns the `RequestSource` value of a dead letter.
-fn request_source(source: EventOrigin) -> String {
-    match source {
-        EventOrigin::Trigger(_) => format!("TRIGGER_{}", source.as_str()),
-        EventOrigin::Api | EventOrigin::DeadLetter => source.as_str().to_owned(),
     }
 }
 

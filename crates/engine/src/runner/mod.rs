@@ -8,6 +8,7 @@ mod control;
 mod dead_letters;
 mod endpoint;
 mod handle;
+mod rules;
 mod state;
 
 pub use self::control::ControlOutcome;

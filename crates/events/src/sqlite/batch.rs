@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use dispatch::Time;
 use dispatch::events::QueuePosition;
-use model::{AccountId, StatusCode};
+use model::{AccountId, FailureKind, ending_number};
 use rusqlite::{OptionalExtension, Transaction, params};
 
 use super::ROW_BYTES;
@@ -97,13 +97,13 @@ impl Batch<'_> {
     pub(super) fn complete(
         &mut self,
         seq: u64,
-        status: StatusCode,
+        failure: Option<FailureKind>,
         completion: &Completion,
     ) -> rusqlite::Result<bool> {
         let Some(stored) = self.find_stored(seq)? else {
             return Ok(false);
         };
-        let (number, seq, now) = (status.as_u16(), seq as i64, self.now.0 as i64);
+        let (number, seq, now) = (ending_number(failure), seq as i64, self.now.0 as i64);
         let leaves = i64::from(stored.is_queued());
         match completion {
             Completion::Retry { due, failures } => {

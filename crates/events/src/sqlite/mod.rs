@@ -21,7 +21,7 @@ use std::time::Duration;
 
 use dispatch::Time;
 use dispatch::events::QueuePosition;
-use model::{AccountId, RequestId, StatusCode};
+use model::{AccountId, FailureKind, RequestId};
 use rusqlite::{Connection, OptionalExtension};
 use telemetry::FailureLog;
 use tokio::sync::{mpsc, oneshot};
@@ -426,11 +426,11 @@ impl Queue for SqliteQueue {
     fn complete(
         &self,
         seq: u64,
-        status: StatusCode,
+        failure: Option<FailureKind>,
         completion: Completion,
         usage: Option<UsageEntry>,
     ) -> QueueFuture<'_, ()> {
-        self.write(|answer| Command::Complete(seq, status, completion, usage, answer))
+        self.write(|answer| Command::Complete(seq, failure, completion, usage, answer))
     }
 
     fn replay(&self, seq: u64) -> QueueFuture<'_, ()> {

@@ -127,16 +127,16 @@ async fn completion_and_its_usage_are_recorded_exactly_once() {
         due: order.due.after(1_000_000),
         failures: Failures { user: 1, system: 0 },
     };
-    let status = StatusCode::UserCodeException;
+    let failure = Some(FailureKind::HandlerError);
     let usage = Some(entry(1));
     queue
-        .complete(order.seq, status, again, usage.clone())
+        .complete(order.seq, failure, again, usage.clone())
         .await
         .expect("completed");
     for _ in 0..3 {
         let finished = Completion::Succeeded;
         queue
-            .complete(order.seq, StatusCode::Ok, finished, usage.clone())
+            .complete(order.seq, None, finished, usage.clone())
             .await
             .expect("completed");
     }
@@ -168,9 +168,9 @@ async fn dead_letter_waits_in_its_targets_queue_and_can_be_replayed() {
         why: "so".into(),
         to: Some(target.clone()),
     };
-    let status = StatusCode::UserCodeException;
+    let failure = Some(FailureKind::HandlerError);
     queue
-        .complete(first.seq, status, failed, None)
+        .complete(first.seq, failure, failed, None)
         .await
         .expect("completed");
     let dead_letter = enqueued_events.recv().await.expect("notified");
@@ -241,7 +241,7 @@ async fn full_queue_rejects_events_and_history_is_bounded() {
     assert!(matches!(refused, Err(QueueError::Full { .. })));
     for order in next(&queue, None, 100).await.orders {
         let finished = Completion::Succeeded;
-        let completion = queue.complete(order.seq, StatusCode::Ok, finished, None);
+        let completion = queue.complete(order.seq, None, finished, None);
         completion.await.expect("completed");
     }
     queue
@@ -308,7 +308,7 @@ async fn completed_events_release_quota_and_dead_events_hold_it() {
     let large = 50_000;
     fill(&queue, 1, 0, large).await;
     let orders = next(&queue, None, 100).await.orders;
-    let status = StatusCode::UserCodeException;
+    let failure = Some(FailureKind::HandlerError);
     let target = || DeadLetter::Http {
         url: "http://host/".into(),
         kind: "queue".into(),
@@ -327,7 +327,7 @@ async fn completed_events_release_quota_and_dead_events_hold_it() {
         },
     ];
     for (order, stays) in orders.iter().zip(stays) {
-        let completion = queue.complete(order.seq, status, stays, None);
+        let completion = queue.complete(order.seq, failure, stays, None);
         completion.await.expect("completed");
         assert!(is_over_quota(&queue, 1, 200, large).await);
     }
@@ -342,7 +342,7 @@ async fn completed_events_release_quota_and_dead_events_hold_it() {
         ])
         .enumerate()
     {
-        let completion = queue.complete(order.seq, status, ends, None);
+        let completion = queue.complete(order.seq, failure, ends, None);
         completion.await.expect("completed");
         let number = 200 + number as u8;
         queue.accept(of(1, number, large)).await.expect("accepted");

@@ -7,7 +7,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 use dispatch::Time;
-use model::{AccountId, StatusCode};
+use model::{AccountId, FailureKind};
 use rusqlite::{Connection, params};
 use telemetry::FailureLog;
 use tokio::sync::{mpsc, oneshot};
@@ -34,7 +34,13 @@ pub(super) type Answer = oneshot::Sender<Result<(), QueueError>>;
 #[derive(Debug)]
 pub(super) enum Command {
     Accept(NewEvent, WriteSlot, Answer),
-    Complete(u64, StatusCode, Completion, Option<UsageEntry>, Answer),
+    Complete(
+        u64,
+        Option<FailureKind>,
+        Completion,
+        Option<UsageEntry>,
+        Answer,
+    ),
     Replay(u64, Answer),
     /// Closes an account.
     Close(AccountId, Answer),
@@ -222,9 +228,9 @@ impl Writer {
                         Err(excess) => result = Err(refusal(excess, self.budget.bytes)),
                     }
                 }
-                Command::Complete(seq, status, completion, usage, _) => {
+                Command::Complete(seq, failure, completion, usage, _) => {
                     // A repeated completion is a retry whose first answer was lost; its usage is already recorded.
-                    let first = batch.complete(*seq, *status, completion)?;
+                    let first = batch.complete(*seq, *failure, completion)?;
                     if let (true, Some(entry)) = (first, usage) {
                         batch.count(&entry.key, &entry.totals)?;
                     }

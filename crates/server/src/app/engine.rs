@@ -65,6 +65,7 @@ impl Engine {
             limits.clone(),
             stores.queue.clone(),
             stores.metrics.clone(),
+            &gateway_scf::ScfDocuments,
         );
         let builds = Builds::new(
             driver.clone(),

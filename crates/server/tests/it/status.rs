@@ -171,6 +171,26 @@ fn events_are_cancelled_before_and_while_they_run() {
 }
 
 #[test]
+fn cancelled_event_does_not_move_to_another_instance() {
+    let server = quick(&[]);
+    let client = server.client();
+    // The instance receives the next event, but does not call the handler.
+    let source = "import json, time\ndef main_handler(event, context):\n    if event.get('arm'):\n        json.loads = lambda *_: time.sleep(60)\n    return 'ran'\n";
+    client.create("fun", source, json!({"Timeout": 60}));
+    assert_eq!(client.answer("fun", &json!({"arm": true})), "ran");
+    let id = send(&client, "fun", &json!({}));
+    eventually("it runs", || {
+        client.metric("virga_instances{state=\"busy\"}") == Some(1.0)
+    });
+    let request = json!({"FunctionName": "fun", "InvokeRequestId": id});
+    client.ok("TerminateAsyncEvent", &request);
+    eventually("it is ended", || status(&client, &id) == "ABORTED");
+    let request = json!({"FunctionName": "fun", "FunctionRequestId": id});
+    let logs = client.ok("GetFunctionLogs", &request);
+    assert!(!logs.to_string().contains("RetMsg:"), "{logs}");
+}
+
+#[test]
 fn a_function_that_always_runs_asynchronously_answers_with_an_id_and_runs_once() {
     let server = quick(&[]);
     let client = server.client();

@@ -2,13 +2,13 @@
 
 use std::collections::HashSet;
 
-use model::{AccountId, FunctionName, Namespace, RequestId, Timestamp};
+use model::{AccountId, FailureKind, FunctionName, Namespace, RequestId, Timestamp, ending_number};
 use rusqlite::{Connection, params, params_from_iter};
 
 use super::error::LogStoreError;
 use super::ids::{first_id, last_id};
 
-/// A filter by outcome, the API's Filter.RetCode.
+/// A filter by outcome.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OutcomeFilter {
     /// Every invocation.
@@ -85,7 +85,7 @@ pub struct LogRow {
     pub request: String,
     /// Time at which the request came in.
     pub started: Timestamp,
-    /// The code of the outcome.
+    /// The stored number of the outcome: 200, or that of a [`FailureKind`].
     pub status: u16,
     /// Duration of the run (µs).
     pub duration_us: u64,
@@ -110,6 +110,29 @@ pub struct LogPage {
     pub rows: Vec<LogRow>,
 }
 
+impl OutcomeFilter {
+    /// Returns the condition on a row's stored number.
+    fn condition(self) -> String {
+        use FailureKind::*;
+        let success = ending_number(None);
+        let kinds: &[FailureKind] = match self {
+            Self::All => return "1".to_owned(),
+            Self::Succeeded => return format!("status = {success}"),
+            Self::Failed => return format!("status <> {success}"),
+            Self::TimedOut => &[TimedOut, InitTimedOut],
+            Self::OutOfResources => &[
+                StartRateExceeded,
+                ConcurrencyExceeded,
+                OutOfMemory,
+                NodeMemoryExceeded,
+            ],
+            Self::Exceptions => &[HandlerError, CodeNotLoaded],
+        };
+        let numbers: Vec<_> = kinds.iter().map(|kind| kind.number().to_string()).collect();
+        format!("status IN ({})", numbers.join(", "))
+    }
+}
+
 /// Searches rows.
 pub(super) fn search(reader: &Connection, query: &LogQuery) -> Result<LogPage, LogStoreError> {
     let functions = functions(reader, query)?;
@@ -117,14 +140,7 @@ pub(super) fn search(reader: &Connection, query: &LogQuery) -> Result<LogPage, L
         return Ok(LogPage::default());
     }
     let marks = vec!["?"; functions.len()].join(",");
-    let outcomes = match query.outcomes {
-        OutcomeFilter::All => "1",
-        OutcomeFilter::Succeeded => "status = 200",
-        OutcomeFilter::Failed => "status <> 200",
-        OutcomeFilter::TimedOut => "status IN (433, 450)",
-        OutcomeFilter::OutOfResources => "status IN (429, 432, 434, 449)",
-        OutcomeFilter::Exceptions => "status IN (430, 443)",
-    };
+    let outcomes = query.outcomes.condition();
     let (from, to) = match query.request {
         Some(request) => (*request.as_bytes(), *request.as_bytes()),
         None => (first_id(query.from), last_id(query.to)),

@@ -3,7 +3,7 @@
 use std::os::fd::AsFd;
 use std::time::Duration;
 
-use model::{RequestId, StatusCode};
+use model::{Failure, FailureKind, RequestId};
 use sandbox::cgroup::CgroupSlot;
 use sandbox::guest::ExitStatus;
 use sandbox::wire::Kind;
@@ -15,7 +15,6 @@ use crate::Error;
 use crate::assignment::LaunchMode;
 use crate::frame::{Frames, GuestFrame};
 use crate::log::Log;
-use crate::outcome::Failure;
 use crate::process::Exit;
 use crate::request::RequestMetadata;
 use crate::web::PORT;
@@ -57,7 +56,7 @@ impl ExchangeError {
     pub(super) fn into_failure(self) -> Failure {
         match self {
             Self::User(failure) | Self::NotStarted(failure) => failure,
-            Self::Platform(error) => Failure::new(StatusCode::InternalError, error.to_string()),
+            Self::Platform(error) => Failure::new(FailureKind::PlatformFault, error.to_string()),
         }
     }
 }
@@ -121,7 +120,7 @@ impl Instance {
             ExchangeEnd::Frame(Ok(GuestFrame::TooLarge)) => {
                 self.end().await;
                 Err(ExchangeError::User(Failure::new(
-                    StatusCode::ResponseTooLarge,
+                    FailureKind::ResponseTooLarge,
                     format!("response exceeds the limit of {limit} bytes"),
                 )))
             }
@@ -159,7 +158,7 @@ impl Instance {
         }
         self.end().await;
         let message = "the function answered for another request than its own";
-        let failure = Failure::new(StatusCode::UserProcessExit, message);
+        let failure = Failure::new(FailureKind::Exited, message);
         let channel = self.channel.lock().await;
         Err(ExchangeError::of(failure, &channel.frames))
     }
@@ -187,7 +186,7 @@ impl Instance {
         } = self.end().await;
         if out_of_memory {
             let message = format!("memory limit of {} MB reached", self.spec.memory.mb());
-            return ExchangeError::User(Failure::new(StatusCode::MemoryLimitReached, message));
+            return ExchangeError::User(Failure::new(FailureKind::OutOfMemory, message));
         }
         let how = match status {
             ExitStatus::Exited(code) => format!("with code {code}"),
@@ -197,17 +196,14 @@ impl Instance {
         let during = if expected == Kind::Ready {
             if let Some(program_file) = self.launch_mode.program_file() {
                 let message = format!("{program_file} ended before it was ready, {how}");
-                return ExchangeError::User(Failure::new(
-                    StatusCode::ContainerStateExited,
-                    message,
-                ));
+                return ExchangeError::User(Failure::new(FailureKind::ProgramNotStarted, message));
             }
             "initializing"
         } else {
             "running"
         };
         ExchangeError::User(Failure::new(
-            StatusCode::UserProcessExit,
+            FailureKind::Exited,
             format!("user process exit when {during}, {how}"),
         ))
     }
@@ -219,12 +215,12 @@ fn timed_out(expected: Kind, timeout: Duration, launch_mode: &LaunchMode) -> Fai
         let message = format!(
             "port {PORT} was not listened on within {seconds} seconds; the server must listen on 0.0.0.0:{PORT}"
         );
-        Failure::new(StatusCode::PortBindingFailed, message)
+        Failure::new(FailureKind::NotListening, message)
     } else if expected == Kind::Ready {
         let message = format!("Initialization timed out after {seconds} seconds");
-        Failure::new(StatusCode::InitContainerTimeout, message)
+        Failure::new(FailureKind::InitTimedOut, message)
     } else {
         let message = format!("Invoking task timed out after {seconds} seconds");
-        Failure::new(StatusCode::TimeLimitReached, message)
+        Failure::new(FailureKind::TimedOut, message)
     }
 }

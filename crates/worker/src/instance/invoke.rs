@@ -3,12 +3,12 @@
 use std::sync::PoisonError;
 use std::time::Instant;
 
-use model::{Outcome, StatusCode, Usage};
+use model::{FailureKind, Outcome, Usage};
 use sandbox::wire::Kind;
 
 use super::Instance;
 use super::exchange::ExchangeError;
-use crate::outcome::Reported;
+use crate::guest_report::{GuestFailure, GuestStatus};
 use crate::request::RequestMetadata;
 
 /// The result of an invocation.
@@ -40,28 +40,23 @@ impl Instance {
             memory_peak: self.memory_peak(),
         };
         let started = !matches!(answer, Err(ExchangeError::NotStarted(_)));
-        let (status, answer, reusable) = match answer {
-            Ok((status, body)) if status == StatusCode::Ok.as_u16() => (StatusCode::Ok, body, true),
+        let (result, reusable) = match answer {
+            Ok((status, body)) if GuestStatus::is_ok(status) => (Ok(body), true),
             Ok((status, body)) => {
-                let reported: Reported = serde_json::from_slice(&body).unwrap_or_default();
-                let failure = reported.into_failure(run_status(status));
-                (failure.status, failure.document(request), true)
+                let reported: GuestFailure = serde_json::from_slice(&body).unwrap_or_default();
+                let kind = GuestStatus::run_failure(status);
+                (Err(reported.into_failure(kind)), true)
             }
             Err(lost) => {
                 let failure = lost.into_failure();
-                if failure.status == StatusCode::TimeLimitReached {
+                if failure.kind == FailureKind::TimedOut {
                     usage.duration_us = self.spec.timeout.as_micros() as u64;
                 }
-                (failure.status, failure.document(request), false)
+                (Err(failure), false)
             }
         };
         InvocationResult {
-            outcome: Outcome {
-                status,
-                answer,
-                log,
-                usage,
-            },
+            outcome: Outcome { result, log, usage },
             started,
             reusable: reusable && !self.is_stale(),
             short_requests: self
@@ -70,14 +65,5 @@ impl Instance {
                 .unwrap_or_else(PoisonError::into_inner)
                 .count(started_at, || self.process.sole_process()),
         }
-    }
-}
-
-/// Maps a status that a shim reports for a run.
-fn run_status(status: u16) -> StatusCode {
-    if status == StatusCode::ResponseTooLarge.as_u16() {
-        StatusCode::ResponseTooLarge
-    } else {
-        StatusCode::UserCodeException
     }
 }

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use model::{StatusCode, Usage};
+use model::{Failure, Usage};
 use sandbox::cgroup::Limits;
 use sandbox::wire;
 use sandbox::wire::Kind;
@@ -19,7 +19,7 @@ use super::{Channel, Instance, InstanceLimits};
 use crate::assignment::{Assignment, LaunchMode};
 use crate::disks::DiskLease;
 use crate::frame::Frames;
-use crate::outcome::{Failure, Reported};
+use crate::guest_report::{GuestFailure, GuestStatus};
 use crate::private_trees::PrivateTrees;
 use crate::request::SharedMetadata;
 use crate::sandbox_pool::PrewarmedSandbox;
@@ -118,7 +118,7 @@ impl Instance {
             memory_peak: instance.memory_peak(),
         };
         match ready {
-            Ok((status, body)) if status == StatusCode::Ok.as_u16() => {
+            Ok((status, body)) if GuestStatus::is_ok(status) => {
                 let report: ReadyReport = serde_json::from_slice(&body).unwrap_or_default();
                 if instance.launch_mode == LaunchMode::Server {
                     instance.collect_server_output();
@@ -136,7 +136,7 @@ impl Instance {
                 // Its memory counts until it has ended.
                 instance.end().await;
                 let report: ReadyReport = serde_json::from_slice(&body).unwrap_or_default();
-                let failure = report.error.into_failure(load_status(status));
+                let failure = report.error.into_failure(GuestStatus::load_failure(status));
                 Err(StartError::User {
                     failure,
                     log,
@@ -160,7 +160,7 @@ impl Instance {
 #[serde(default)]
 struct ReadyReport {
     import_us: u64,
-    error: Reported,
+    error: GuestFailure,
 }
 
 fn assign(
@@ -223,19 +223,6 @@ fn assign(
     let frames = Frames::new(ours, answers, start_mark);
     let frames = frames.map_err(Error::io("prepare an instance's pipes"))?;
     Ok((assignment.launch_mode, frames))
-}
-
-/// Maps a status that a shim reports for a load. Any other value counts as an exception.
-fn load_status(status: u16) -> StatusCode {
-    let known = [
-        StatusCode::ContainerStateExited,
-        StatusCode::HandlerNotFound,
-        StatusCode::UserCodeError,
-    ];
-    known
-        .into_iter()
-        .find(|known| known.as_u16() == status)
-        .unwrap_or(StatusCode::UserCodeException)
 }
 
 /// Returns an instance's limits. CPU weight and limit grow with the memory: one processor up to 1.5 GB, more beyond. A

@@ -5,7 +5,7 @@ use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use hyper::Response;
-use model::StatusCode;
+use model::{Failure, FailureKind};
 use sandbox::wire::Kind;
 use tokio::net::unix::pipe;
 use tracing::warn;
@@ -13,7 +13,6 @@ use tracing::warn;
 use super::output::{collect, readable};
 use super::{Channel, END_GRACE, Instance, KILL_GRACE, NO_REPLY_GRACE, Web};
 use crate::log::Log;
-use crate::outcome::Failure;
 use crate::web::{Connections, Head, NoReply, NoReplyCause, PORT, Payload, StreamedReply};
 
 /// A request to a web function that failed before its reply.
@@ -83,7 +82,7 @@ impl Instance {
     ) -> Result<Response<StreamedReply>, ForwardError> {
         let Some(web) = &self.web else {
             let message = "the function is no web function";
-            let failure = Failure::new(StatusCode::InternalError, message);
+            let failure = Failure::new(FailureKind::PlatformFault, message);
             return Err(ForwardError::started(failure));
         };
         match web.connections.send(head, body).await {
@@ -134,7 +133,7 @@ impl Instance {
                 format!("the function's server closed the connection before its reply: {e}")
             }
         };
-        ForwardError::started(Failure::new(StatusCode::UserCodeException, message))
+        ForwardError::started(Failure::new(FailureKind::HandlerError, message))
     }
 
     /// Takes the output of a web function's server since the last call.

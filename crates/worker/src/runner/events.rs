@@ -25,7 +25,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode as Http};
 use hyper_util::rt::TokioIo;
-use model::{RequestId, StatusCode};
+use model::RequestId;
 use sandbox::confined::{self, Pipes};
 use sandbox::wire::{self, Kind};
 use serde_json::Value;
@@ -35,8 +35,9 @@ use tokio::net::unix::pipe::{Receiver, Sender};
 use tokio::sync::{Mutex as AsyncMutex, Notify, oneshot};
 
 use super::connection::{ProgramConnection, WatchedStream};
-use super::program::{fail, failure, frame, ready, refuse, start};
+use super::program::{fail, frame, ready, refuse, start};
 use crate::assignment::Assignment;
+use crate::guest_report::{GuestFailure, GuestStatus};
 use crate::request::NamedMetadata;
 
 /// The port that clients use by default.
@@ -225,7 +226,7 @@ impl Api {
     }
 
     /// Answers the outstanding event. Without one it was answered already, and the first answer is final.
-    async fn finish(&self, status: StatusCode, text: &[u8]) {
+    async fn finish(&self, status: GuestStatus, text: &[u8]) {
         let event = self.state().current.take_if(|event| event.fetched);
         self.event_requested.notify_one();
         if let Some(event) = event {
@@ -307,12 +308,11 @@ async fn answer(
         (&Method::POST, "/runtime/invocation/response") => {
             let limited = Limited::new(request.into_body(), api.limit);
             match limited.collect().await {
-                Ok(body) => api.finish(StatusCode::Ok, &body.to_bytes()).await,
+                Ok(body) => api.finish(GuestStatus::Ok, &body.to_bytes()).await,
                 Err(e) if e.is::<LengthLimitError>() => {
                     let message = format!("response exceeds the limit of {} bytes", api.limit);
-                    let document = failure(&message, None).to_string();
-                    api.finish(StatusCode::ResponseTooLarge, document.as_bytes())
-                        .await;
+                    let report = GuestFailure::new(message).encode();
+                    api.finish(GuestStatus::TooLarge, &report).await;
                 }
                 Err(_) => return Ok(reply(Http::BAD_REQUEST, "the request body is incomplete\n")),
             }
@@ -322,9 +322,8 @@ async fn answer(
             let limited = Limited::new(request.into_body(), api.limit);
             let body = limited.collect().await;
             let body = body.map(|body| body.to_bytes()).unwrap_or_default();
-            let document = reported(&body).to_string();
-            api.finish(StatusCode::UserCodeException, document.as_bytes())
-                .await;
+            let report = reported(&body).encode();
+            api.finish(GuestStatus::Exception, &report).await;
             reply(Http::OK, "")
         }
         (
@@ -341,13 +340,16 @@ async fn answer(
     })
 }
 
-/// Parses a program's error: a document like SCF's, or any text.
-fn reported(body: &[u8]) -> Value {
+/// Parses a program's error, a document of the custom runtime's API or any text.
+fn reported(body: &[u8]) -> GuestFailure {
     let text = String::from_utf8_lossy(body);
     let document: Value = serde_json::from_str(&text).unwrap_or_default();
     match document["errorMessage"].as_str() {
-        Some(message) => failure(message, document["stackTrace"].as_str()),
-        None => failure(&text, None),
+        Some(message) => GuestFailure {
+            message: message.to_owned(),
+            stack: document["stackTrace"].as_str().map(str::to_owned),
+        },
+        None => GuestFailure::new(text),
     }
 }
 

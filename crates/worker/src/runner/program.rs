@@ -6,12 +6,12 @@ use std::io::Write;
 use std::process::{Child, Command, Stdio};
 use std::time::Instant;
 
-use model::StatusCode;
 use sandbox::wire::Kind;
 use sandbox::{confined, wire};
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::assignment::Assignment;
+use crate::guest_report::{GuestFailure, GuestStatus};
 
 /// Prints why the instance cannot run, and ends.
 #[expect(clippy::print_stderr, reason = "it is the instance's log")]
@@ -72,40 +72,27 @@ pub(super) fn ready(begun: Instant) -> Vec<u8> {
     let report = json!({"import_us": begun.elapsed().as_micros() as u64});
     frame(
         Kind::Ready,
-        StatusCode::Ok,
+        GuestStatus::Ok,
         &[report.to_string().as_bytes()],
     )
 }
 
 /// Reports that the program could not be started, and ends.
 pub(super) fn refuse(mut answers: File, message: &str) -> ! {
-    let report = json!({"error": failure(message, None)}).to_string();
-    let frame = frame(
-        Kind::Ready,
-        StatusCode::ContainerStateExited,
-        &[report.as_bytes()],
-    );
+    let report = json!({"error": GuestFailure::new(message)}).to_string();
+    let frame = frame(Kind::Ready, GuestStatus::NotStarted, &[report.as_bytes()]);
     match answers.write_all(&frame) {
         Ok(()) => std::process::exit(0),
         Err(e) => fail(&e),
     }
 }
 
-/// Builds the error document of an answer.
-pub(super) fn failure(message: &str, stack: Option<&str>) -> Value {
-    let mut failure = json!({"errorMessage": message});
-    if let Some(stack) = stack {
-        failure["stackTrace"] = stack.into();
-    }
-    failure
-}
-
 /// Builds a frame for virga.
-pub(super) fn frame(kind: Kind, status: StatusCode, parts: &[&[u8]]) -> Vec<u8> {
+pub(super) fn frame(kind: Kind, status: GuestStatus, parts: &[&[u8]]) -> Vec<u8> {
     let length = 2 + parts.iter().map(|part| part.len()).sum::<usize>();
     let mut frame = Vec::with_capacity(wire::HEADER + length);
     frame.extend_from_slice(&wire::header(kind, length));
-    frame.extend_from_slice(&status.as_u16().to_le_bytes());
+    frame.extend_from_slice(&status.number().to_le_bytes());
     parts.iter().for_each(|part| frame.extend_from_slice(part));
     frame
 }
