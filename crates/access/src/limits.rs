@@ -9,9 +9,9 @@ use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-use scf::ACTIONS;
-use scf::action::position;
-use traffic::Source;
+use model::Source;
+
+use crate::action::Action;
 
 const SECOND: u64 = 1_000_000_000;
 const MOST: u32 = 1_000_000;
@@ -34,12 +34,13 @@ impl RateLimits {
     }
 }
 
-/// Parses `Invoke=100,*=50`.
+/// Parses `Invoke=100,*=50`. `is_action` says which names of actions exist.
 ///
 /// # Errors
 /// The invalid pair, and the allowed form.
 pub fn parse_rates<'a>(
     pairs: impl Iterator<Item = &'a str>,
+    is_action: impl Fn(&str) -> bool,
 ) -> Result<RateLimits, (String, String)> {
     let mut rates = RateLimits::default();
     for pair in pairs {
@@ -51,7 +52,7 @@ pub fn parse_rates<'a>(
         let rate = rate.ok_or_else(|| wrong("a number of requests a second up to 1000000"))?;
         match action.trim() {
             "*" => rates.others = rate,
-            action if position(action).is_some() => {
+            action if is_action(action) => {
                 rates.named.insert(action.to_owned(), rate);
             }
             _ => return Err(wrong("a name of an action of the API, as Invoke")),
@@ -77,39 +78,48 @@ impl TokenBucket {
 /// The rate limiters of an account, one for each action with a limit.
 #[derive(Debug)]
 pub(super) struct RateLimiters {
-    /// Interval and token bucket by the action's position; empty without limits.
-    limiters: Box<[(u64, TokenBucket)]>,
+    /// Sorted by action; empty without limits.
+    limiters: Box<[RateLimiter]>,
+}
+
+/// The rate limiter of an action.
+#[derive(Debug)]
+struct RateLimiter {
+    action: &'static str,
+    /// The time that one request takes, in nanoseconds; 0 = unlimited.
+    interval: u64,
+    bucket: TokenBucket,
 }
 
 impl RateLimiters {
-    pub(super) fn new(rates: &RateLimits) -> Self {
+    pub(super) fn new(rates: &RateLimits, actions: &[Action<'static>]) -> Self {
         if rates.is_none() {
             return Self {
                 limiters: Box::default(),
             };
         }
-        let limiter = |action: &scf::ActionInfo| {
-            let rate = u64::from(rates.of(action.name));
-            (
-                SECOND.checked_div(rate).unwrap_or(0),
-                TokenBucket::default(),
-            )
+        let limiter = |action: &Action<'static>| RateLimiter {
+            action: action.name(),
+            interval: SECOND
+                .checked_div(rates.of(action.name()).into())
+                .unwrap_or(0),
+            bucket: TokenBucket::default(),
         };
-        Self {
-            limiters: ACTIONS.iter().map(limiter).collect(),
-        }
+        let mut limiters: Box<[_]> = actions.iter().map(limiter).collect();
+        limiters.sort_unstable_by_key(|limiter| limiter.action);
+        Self { limiters }
     }
 
     /// Takes one token of an action's bucket. `now` is only called for an action with a limit.
     pub(super) fn try_acquire(&self, action: &str, now: impl FnOnce() -> u64) -> bool {
-        if self.limiters.is_empty() {
-            return true;
-        }
-        let limiter = position(action).and_then(|at| self.limiters.get(at));
-        match limiter {
+        let found = self
+            .limiters
+            .binary_search_by(|limiter| limiter.action.cmp(action));
+        match found.ok().and_then(|at| self.limiters.get(at)) {
             // The burst is one second's worth, including this request.
-            Some((interval, bucket)) if *interval > 0 => {
-                bucket.try_acquire(now(), *interval, SECOND - interval)
+            Some(limiter) if limiter.interval > 0 => {
+                let early = SECOND - limiter.interval;
+                limiter.bucket.try_acquire(now(), limiter.interval, early)
             }
             _ => true,
         }
@@ -245,13 +255,24 @@ impl AuthFailures {
 mod tests {
     use super::*;
 
-    fn rates(text: &str) -> RateLimits {
-        parse_rates(text.split(',')).expect("rates")
+    static ACTIONS: [&str; 4] = ["ListFunctions", "Invoke", "GetFunction", "CopyFunction"];
+
+    fn parse(text: &str) -> Result<RateLimits, (String, String)> {
+        parse_rates(text.split(','), |action| ACTIONS.contains(&action))
+    }
+
+    fn limiters(text: &str) -> RateLimiters {
+        let action = |name: &'static &str| Action {
+            service: "scf",
+            names: std::slice::from_ref(name),
+        };
+        let actions: Vec<_> = ACTIONS.iter().map(action).collect();
+        RateLimiters::new(&parse(text).expect("rates"), &actions)
     }
 
     #[test]
     fn rate_limiter_allows_a_burst_of_one_second() {
-        let limiters = RateLimiters::new(&rates("Invoke=10"));
+        let limiters = limiters("Invoke=10");
         let passed = |from: u64, count: usize| {
             (0..count)
                 .filter(|_| limiters.try_acquire("Invoke", || from))
@@ -265,7 +286,7 @@ mod tests {
 
     #[test]
     fn each_action_has_its_own_token_bucket() {
-        let limiters = RateLimiters::new(&rates("Invoke=1,*=2,GetFunction=0"));
+        let limiters = limiters("Invoke=1,*=2,GetFunction=0");
         let passed = |action: &str| {
             (0..50)
                 .filter(|_| limiters.try_acquire(action, || SECOND))
@@ -275,14 +296,13 @@ mod tests {
         assert_eq!(passed("ListFunctions"), 2);
         assert_eq!(passed("GetFunction"), 50);
         assert_eq!(passed("Nothing"), 50);
-        assert!(
-            (0..50).all(|_| RateLimiters::new(&RateLimits::default()).try_acquire("Invoke", || 0))
-        );
+        let unlimited = RateLimiters::new(&RateLimits::default(), &[]);
+        assert!((0..50).all(|_| unlimited.try_acquire("Invoke", || 0)));
     }
 
     #[test]
     fn concurrent_calls_never_exceed_the_rate() {
-        let limiters = RateLimiters::new(&rates("Invoke=1000"));
+        let limiters = limiters("Invoke=1000");
         let passed: usize = std::thread::scope(|scope| {
             let threads: Vec<_> = (0..4)
                 .map(|_| {
@@ -360,7 +380,7 @@ mod tests {
             ("Invoke=-1", "1000000"),
             ("Nothing=1", "name of an action"),
         ] {
-            let (given, allowed) = parse_rates(text.split(',')).expect_err("refused");
+            let (given, allowed) = parse(text).expect_err("refused");
             assert_eq!(given, text);
             assert!(allowed.contains(part), "{allowed}");
         }

@@ -6,17 +6,20 @@
 use model::Policy;
 use model::policy::{ResourcePattern, wildcard_match};
 
-use super::scope;
+use crate::action::{INVOKE_URL, KnownActions, PASS_ROLE};
+use crate::scope;
 
 /// A validator for one account's policies.
 #[derive(Clone, Copy, Debug)]
-pub struct PolicyValidator<'a> {
+pub(crate) struct PolicyValidator<'a> {
+    /// The actions of the installation.
+    pub(crate) actions: &'a KnownActions,
     /// The region of the installation.
-    pub region: &'a str,
+    pub(crate) region: &'a str,
     /// The account's Uin.
-    pub uin: &'a str,
+    pub(crate) uin: &'a str,
     /// The account's AppId.
-    pub app_id: u64,
+    pub(crate) app_id: u64,
 }
 
 /// The services, by their names in policies.
@@ -30,7 +33,7 @@ impl PolicyValidator<'_> {
     ///
     /// # Errors
     /// The pattern without a match, with the nearest match or the allowed forms.
-    pub fn check(&self, policy: &Policy) -> Result<(), String> {
+    pub(crate) fn check(&self, policy: &Policy) -> Result<(), String> {
         policy
             .statements()
             .try_for_each(|(actions, resources)| self.check_statement(actions, resources))
@@ -39,14 +42,14 @@ impl PolicyValidator<'_> {
     fn check_statement(&self, actions: &[String], resources: &[String]) -> Result<(), String> {
         let (mut of_actions, mut of_resources) = (Services::default(), Services::default());
         for action in actions {
-            add(&mut of_actions, services_of_action(action)?);
+            add(&mut of_actions, self.services_of_action(action)?);
         }
         for resource in resources {
             add(&mut of_resources, self.services_of_resource(resource)?);
         }
         // Each pattern needs a counterpart of the same service in its statement.
         for action in actions {
-            if !meet(services_of_action(action)?, of_resources) {
+            if !meet(self.services_of_action(action)?, of_resources) {
                 return Err(format!(
                     "action {action:?} has no effect, since no resource of its statement is one of its service"
                 ));
@@ -60,6 +63,51 @@ impl PolicyValidator<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Returns the services in which an action pattern can match.
+    fn services_of_action(&self, text: &str) -> Result<Services, String> {
+        // Older policies write `name/scf:Invoke`.
+        let pattern = text.strip_prefix("name/").unwrap_or(text);
+        let Some((service, name)) = pattern.split_once(':') else {
+            return Ok([true; SERVICES.len()]);
+        };
+        let has = |known: &str| {
+            let mut own = self.actions_of(known).into_iter();
+            own.any(|(of, action)| wildcard_match(service, of) && wildcard_match(name, action))
+        };
+        let services = SERVICES.map(has);
+        if services != Services::default() {
+            return Ok(services);
+        }
+        let written = |(service, name)| format!("{service}:{name}");
+        let all = SERVICES
+            .into_iter()
+            .flat_map(|known| self.actions_of(known));
+        let nearest = nearest(pattern, all.map(written));
+        Err(format!(
+            "action {text:?} matches no action, so its statement would have no effect; the nearest is {nearest:?}"
+        ))
+    }
+
+    /// Returns the actions on a service's resources under all their names, each with the service of the action.
+    fn actions_of(&self, service: &str) -> Vec<(&'static str, &'static str)> {
+        match service {
+            "scf" => {
+                let all = self.actions.platform.iter().chain([&INVOKE_URL]);
+                let names = all.flat_map(|action| {
+                    let names = action.names.iter();
+                    names.map(move |name| (action.service, *name))
+                });
+                names.collect()
+            }
+            "cos" => {
+                let all = self.actions.objects.iter();
+                all.map(|name| ("cos", *name)).collect()
+            }
+            "cam" => vec![(PASS_ROLE.service, PASS_ROLE.name())],
+            _ => Vec::new(),
+        }
     }
 
     /// Returns the services in which a resource pattern can match.
@@ -109,46 +157,6 @@ impl PolicyValidator<'_> {
             ));
         }
         Ok(services)
-    }
-}
-
-/// Returns the services in which an action pattern can match.
-fn services_of_action(text: &str) -> Result<Services, String> {
-    // Older policies write `name/scf:Invoke`.
-    let pattern = text.strip_prefix("name/").unwrap_or(text);
-    let Some((service, name)) = pattern.split_once(':') else {
-        return Ok([true; SERVICES.len()]);
-    };
-    let has = |known: &str| {
-        let mut own = actions_of(known).into_iter();
-        own.any(|(of, action)| wildcard_match(service, of) && wildcard_match(name, action))
-    };
-    let services = SERVICES.map(has);
-    if services != Services::default() {
-        return Ok(services);
-    }
-    let written = |(service, name)| format!("{service}:{name}");
-    let all = SERVICES.into_iter().flat_map(actions_of).map(written);
-    let nearest = nearest(pattern, all);
-    Err(format!(
-        "action {text:?} matches no action, so its statement would have no effect; the nearest is {nearest:?}"
-    ))
-}
-
-/// Returns the actions on a service's resources under all their names, each with the service of the action.
-fn actions_of(service: &str) -> Vec<(&'static str, &'static str)> {
-    match service {
-        "scf" => {
-            let all = scf::ACTIONS.iter().flat_map(|action| {
-                let of = action.service.name;
-                let names = scope::names(action.name).into_iter();
-                names.map(move |name| (of, name))
-            });
-            all.chain([("scf", scope::INVOKE_URL)]).collect()
-        }
-        "cos" => bucket::s3::actions().map(|name| ("cos", name)).collect(),
-        "cam" => vec![("cam", "PassRole")],
-        _ => Vec::new(),
     }
 }
 
@@ -270,15 +278,50 @@ fn parts(shape: &str) -> Vec<Part> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::action::Action;
 
-    const HERE: PolicyValidator<'_> = PolicyValidator {
-        region: "ap-guangzhou",
-        uin: "100000000001",
-        app_id: 1_250_000_000,
-    };
+    fn known() -> KnownActions {
+        let action = |service, names| Action { service, names };
+        KnownActions {
+            platform: vec![
+                action("scf", &["CreateFunction"]),
+                action("scf", &["DeleteFunction"]),
+                action("scf", &["DeleteFunctionVersion"]),
+                action("scf", &["DeleteLayerVersion"]),
+                action("scf", &["GetFunction"]),
+                action("scf", &["Invoke", "InvokeFunction"]),
+                action("scf", &["InvokeFunction", "Invoke"]),
+                action("scf", &["ListFunctions"]),
+                action("scf", &["ListLayers"]),
+                action("scf", &["UpdateFunctionCode", "UpdateFunction"]),
+                action("tag", &["DescribeTags"]),
+                action("tag", &["TagResources"]),
+                action("tag", &["UnTagResources"]),
+            ],
+            objects: vec![
+                "GetBucket",
+                "GetObject",
+                "PutBucket",
+                "PutObject",
+                "PutObjectACL",
+                "PutObjectTagging",
+            ],
+        }
+    }
 
     fn check(action: &str, resource: &str) -> Result<(), String> {
-        HERE.check_statement(&[action.to_owned()], &[resource.to_owned()])
+        check_all(&[action], &[resource])
+    }
+
+    fn check_all(actions: &[&str], resources: &[&str]) -> Result<(), String> {
+        let here = PolicyValidator {
+            actions: &known(),
+            region: "ap-guangzhou",
+            uin: "100000000001",
+            app_id: 1_250_000_000,
+        };
+        let owned = |texts: &[&str]| -> Vec<_> { texts.iter().map(|&text| text.into()).collect() };
+        here.check_statement(&owned(actions), &owned(resources))
     }
 
     #[test]
@@ -380,11 +423,8 @@ mod tests {
             let refused = check(action, resource).expect_err(action);
             assert!(refused.contains(part), "{action} on {resource}: {refused}");
         }
-        let both = ["scf:*".to_owned()];
-        let resources = ["qcs::scf:::*".to_owned(), "qcs::cos:::*".to_owned()];
-        let refused = HERE
-            .check_statement(&both, &resources)
-            .expect_err("refused");
+        let both = check_all(&["scf:*"], &["qcs::scf:::*", "qcs::cos:::*"]);
+        let refused = both.expect_err("refused");
         assert!(refused.contains("no action of its statement"), "{refused}");
     }
 

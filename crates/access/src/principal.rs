@@ -3,10 +3,20 @@
 use std::sync::Arc;
 
 use catalog::Stored;
-use model::{Decision, Policy, RecursionDepth, Resource, Role};
-use scf::{Code, Error};
+use model::{AccountId, Decision, Policy, RecursionDepth, Resource, Role};
 
-use super::{Owner, scope};
+use crate::action::Action;
+use crate::limits::RateLimiters;
+
+/// An account with its rate limiters.
+#[derive(Debug)]
+pub struct Owner {
+    /// The AppId.
+    pub id: AccountId,
+    /// The Uin.
+    pub uin: String,
+    pub(crate) limiters: RateLimiters,
+}
 
 /// An account, with the rights to act in it.
 #[derive(Debug)]
@@ -32,11 +42,11 @@ pub(crate) enum Rights {
 }
 
 impl Principal {
-    pub(super) fn new(owner: Arc<Owner>, rights: Rights) -> Arc<Self> {
+    pub(crate) fn new(owner: Arc<Owner>, rights: Rights) -> Arc<Self> {
         Self::within(owner, rights, RecursionDepth::default())
     }
 
-    pub(super) fn within(owner: Arc<Owner>, rights: Rights, depth: RecursionDepth) -> Arc<Self> {
+    pub(crate) fn within(owner: Arc<Owner>, rights: Rights, depth: RecursionDepth) -> Arc<Self> {
         Arc::new(Self {
             owner,
             rights,
@@ -54,35 +64,12 @@ impl Principal {
         matches!(self.rights, Rights::Operator)
     }
 
-    pub(super) fn policy(&self) -> Option<&Policy> {
+    pub(crate) fn policy(&self) -> Option<&Policy> {
         match &self.rights {
             Rights::Operator | Rights::Root => None,
             Rights::Policy(policy) => Some(policy),
             Rights::Role(role) => Some(&role.value.policy),
         }
-    }
-
-    /// Checks an action on a resource.
-    ///
-    /// # Errors
-    /// `UnauthorizedOperation`, in the cloud's wording.
-    pub fn check(
-        &self,
-        service: &str,
-        action: &str,
-        region: &str,
-        path: &str,
-    ) -> Result<(), Error> {
-        let resource = self.resource(service, region, path);
-        let why = match self.decide(action, &resource) {
-            Decision::Allowed => return Ok(()),
-            Decision::ExplicitDeny => "a statement denies it",
-            Decision::ImplicitDeny => "no statement allows it",
-        };
-        let message = format!(
-            "you are not authorized to perform operation ({service}:{action})\nresource ({resource}) has no permission: {why}"
-        );
-        Err(Error::new(Code::UnauthorizedOperation, message))
     }
 
     /// Returns a resource of the caller's own account.
@@ -102,11 +89,24 @@ impl Principal {
     }
 
     /// Returns the policy's decision on an action; everything is allowed without a policy.
-    pub fn decide(&self, action: &str, resource: &Resource<'_>) -> Decision {
+    pub(crate) fn decide(&self, action: &Action<'_>, resource: &Resource<'_>) -> Decision {
         let policy = self.policy();
         policy.map_or(Decision::Allowed, |policy| {
-            let service = scope::service_of(action, resource.service);
-            policy.decide(service, &scope::names(action), resource)
+            policy.decide(action.service, action.names, resource)
         })
+    }
+
+    /// Returns whether the policy allows an action on a resource, which policies can name by each of several paths: it must
+    /// allow one and deny none.
+    pub fn allows(&self, action: &Action<'_>, region: &str, paths: &[String]) -> bool {
+        let mut allowed = false;
+        for path in paths {
+            match self.decide(action, &self.resource(action.service, region, path)) {
+                Decision::ExplicitDeny => return false,
+                Decision::Allowed => allowed = true,
+                Decision::ImplicitDeny => {}
+            }
+        }
+        allowed
     }
 }

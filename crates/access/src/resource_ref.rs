@@ -1,9 +1,13 @@
 //! The resources that a request names, and the check of a key's policy against them.
 
 use model::{AccountId, BucketName, Decision};
-use scf::{Code, Error};
 
-use super::{Principal, scope};
+use crate::action::{
+    Action, GET_BUCKET, GET_LAYER_VERSION, GET_OBJECT, INVOKE, PASS_ROLE, Request,
+};
+use crate::error::Denied;
+use crate::principal::Principal;
+use crate::scope;
 
 /// A resource named by a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,42 +51,47 @@ pub enum ResourceRef<'a> {
 
 /// The permissions for a resource: at least one action must be allowed, and none may be denied.
 struct Requirement<'a> {
-    service: &'a str,
-    actions: Vec<&'a str>,
+    service: &'static str,
+    actions: [Option<Action<'a>>; 2],
     /// The resource's paths in policies.
     paths: Vec<String>,
 }
 
 impl<'a> ResourceRef<'a> {
-    fn requirement(&self, action: &'a str, account: AccountId) -> Requirement<'a> {
+    fn requirement(&self, action: Action<'a>, account: AccountId) -> Requirement<'a> {
         let (service, actions, paths) = match *self {
-            Self::Account => ("scf", vec![action], vec!["*".to_owned()]),
-            Self::Namespace(name) => ("scf", vec![action], vec![scope::namespace(name)]),
+            Self::Account => ("scf", [Some(action), None], vec!["*".to_owned()]),
+            Self::Namespace(name) => ("scf", [Some(action), None], vec![scope::namespace(name)]),
             Self::Function { space, name } => {
-                ("scf", vec![action], vec![scope::function(space, name)])
+                let path = scope::function(space, name);
+                ("scf", [Some(action), None], vec![path])
             }
             Self::Target { space, name } => {
                 let path = scope::function(space, name);
-                ("scf", vec![action, "Invoke"], vec![path])
+                ("scf", [Some(action), Some(INVOKE)], vec![path])
             }
-            Self::Layer(name) => ("scf", vec![action], vec![scope::layer(name)]),
+            Self::Layer(name) => ("scf", [Some(action), None], vec![scope::layer(name)]),
             Self::UsedLayer(name) => {
                 let path = scope::layer(name);
-                ("scf", vec![action, "GetLayerVersion"], vec![path])
+                ("scf", [Some(action), Some(GET_LAYER_VERSION)], vec![path])
             }
-            Self::Domain(name) => ("scf", vec![action], vec![scope::domain(name)]),
-            Self::Role(name) => ("cam", vec!["PassRole"], vec![format!("roleName/{name}")]),
+            Self::Domain(name) => ("scf", [Some(action), None], vec![scope::domain(name)]),
+            Self::Role(name) => {
+                let path = format!("roleName/{name}");
+                (PASS_ROLE.service, [Some(PASS_ROLE), None], vec![path])
+            }
             Self::Object { bucket, key } => {
                 let bucket = full_name(bucket, account);
                 let key = key.strip_prefix('/').unwrap_or(key);
-                ("cos", vec!["GetObject"], vec![format!("{bucket}/{key}")])
+                let paths = vec![format!("{bucket}/{key}")];
+                (GET_OBJECT.service, [Some(GET_OBJECT), None], paths)
             }
             Self::Bucket(host) => {
                 let bucket = BucketName::of_host(host).filter(|(_, owner, _)| *owner == account);
                 let bucket = bucket.map_or(host.to_owned(), |(name, ..)| name.full(account));
                 // The events of a bucket reveal as much as a list of its objects.
                 let paths = vec![format!("{bucket}/"), bucket];
-                ("cos", vec!["GetBucket"], paths)
+                (GET_BUCKET.service, [Some(GET_BUCKET), None], paths)
             }
         };
         Requirement {
@@ -102,39 +111,34 @@ impl Principal {
     /// Checks the key's policy against all resources that a request names.
     ///
     /// # Errors
-    /// `UnauthorizedOperation`, naming the first resource that is not allowed.
-    pub fn authorize(
-        &self,
-        action: &str,
-        region: &str,
-        named: &[ResourceRef<'_>],
-    ) -> Result<(), Error> {
+    /// [`Denied`], naming the first resource that is not allowed.
+    pub fn authorize(&self, request: &Request<'_>, region: &str) -> Result<(), Denied> {
         if !self.has_policy() {
             return Ok(());
         }
-        let mut named = named.iter();
+        let mut named = request.resources.iter();
         named.try_for_each(|one| {
-            self.check_requirement(region, &one.requirement(action, self.owner.id))
+            self.check_requirement(region, &one.requirement(request.action, self.owner.id))
         })
     }
 
-    fn check_requirement(&self, region: &str, requirement: &Requirement<'_>) -> Result<(), Error> {
+    fn check_requirement(&self, region: &str, requirement: &Requirement<'_>) -> Result<(), Denied> {
         let Requirement {
             service,
             actions,
             paths,
         } = requirement;
-        let refused = |action: &str, path: &str, why: &str| {
-            let resource = self.resource(service, region, path);
-            let service = scope::service_of(action, service);
-            let message = format!(
-                "you are not authorized to perform operation ({service}:{action})\nresource ({resource}) has no permission: {why}"
-            );
-            Err(Error::new(Code::UnauthorizedOperation, message))
+        let refused = |action: &Action<'_>, path: &str, why: &'static str| {
+            Err(Denied {
+                service: action.service.to_owned(),
+                action: action.name().to_owned(),
+                resource: self.resource(service, region, path).to_string(),
+                why,
+            })
         };
         let mut allowed = false;
         for path in paths {
-            for action in actions {
+            for action in actions.iter().flatten() {
                 match self.decide(action, &self.resource(service, region, path)) {
                     Decision::ExplicitDeny => {
                         return refused(action, path, "a statement denies it");
@@ -144,7 +148,7 @@ impl Principal {
                 }
             }
         }
-        match (allowed, actions.first(), paths.first()) {
+        match (allowed, actions.iter().flatten().next(), paths.first()) {
             (false, Some(action), Some(path)) => refused(action, path, "no statement allows it"),
             _ => Ok(()),
         }
@@ -152,7 +156,7 @@ impl Principal {
 
     /// Returns whether a list shows a resource: the policy allows some action on it, and denies neither the list nor the
     /// action that shows the resource alone.
-    pub fn lists(&self, list: &str, alone: &str, region: &str, path: &str) -> bool {
+    pub fn lists(&self, list: &Action<'_>, alone: &Action<'_>, region: &str, path: &str) -> bool {
         let Some(policy) = self.policy() else {
             return true;
         };
@@ -160,6 +164,6 @@ impl Principal {
         let denied = [list, alone]
             .into_iter()
             .any(|action| self.decide(action, &resource) == Decision::ExplicitDeny);
-        !denied && policy.allows_any_action(&["scf", scope::service_of(list, "scf")], &resource)
+        !denied && policy.allows_any_action(&["scf", list.service], &resource)
     }
 }

@@ -1,8 +1,8 @@
 //! The owner of the installation, and the rules for callers.
 
-use model::Account;
-use operator::credentials::Credentials;
+use model::{Account, Secret};
 
+use crate::action::KnownActions;
 use crate::limits::RateLimits;
 
 /// The owner of the installation: the configured account, and the key pair of the data directory.
@@ -10,8 +10,10 @@ use crate::limits::RateLimits;
 pub struct Operator {
     /// The first account.
     pub account: Account,
-    /// Its key pair.
-    pub credentials: Credentials,
+    /// The id of its key.
+    pub key_id: String,
+    /// The secret of its key.
+    pub secret: Secret,
 }
 
 /// The limits and requirements for callers.
@@ -19,6 +21,8 @@ pub struct Operator {
 pub struct AccessRules {
     /// The region in the names of resources.
     pub region: String,
+    /// The actions that policies and rate limits can name.
+    pub actions: KnownActions,
     /// The limits on requests per second.
     pub rates: RateLimits,
     /// Failed authentications per source address and second before the address is blocked; 0 = unlimited.
@@ -32,8 +36,6 @@ pub struct AccessRules {
 pub struct Signatures {
     /// Largest difference between a request's timestamp and the clock, in seconds.
     pub window: i64,
-    /// Whether signatures of version 1 are accepted.
-    pub version_1: bool,
     /// Whether every permanent key must sign its action, not only keys with `sign_action`.
     pub sign_action: bool,
     /// Whether root keys are accepted over plain HTTP from other hosts.

@@ -7,8 +7,7 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use catalog::MasterKeys;
 use hmac::{Hmac, KeyInit, Mac};
-use model::{AccountId, RoleName, Timestamp};
-use scf::SecretKey;
+use model::{AccountId, RoleName, Secret, Timestamp};
 use serde::{Deserialize, Serialize};
 use sha2::Sha256;
 use subtle::ConstantTimeEq;
@@ -34,20 +33,23 @@ pub struct TemporaryCredentials {
     /// The SecretId.
     pub id: String,
     /// The SecretKey.
-    pub key: SecretKey,
+    pub key: Secret,
     /// The session token.
-    pub token: SecretKey,
+    pub token: Secret,
     /// Unix time, seconds.
     pub expires: i64,
 }
 
 /// The reason why a token is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-pub(crate) enum TokenFault {
+pub enum TokenFault {
+    /// The token was not issued here.
     #[error("the token is truncated, or was not issued by this installation")]
     Invalid,
+    /// The token is of other credentials.
     #[error("the token belongs to another secret id")]
     WrongSecretId,
+    /// The credentials are no longer valid.
     #[error("the temporary credentials have expired; get new ones")]
     Expired,
 }
@@ -98,8 +100,8 @@ impl TokenIssuer {
         );
         TemporaryCredentials {
             id,
-            key: SecretKey::new(hex::encode(mac(key, SECRET, &payload))),
-            token: SecretKey::new(token),
+            key: Secret::new(hex::encode(mac(key, SECRET, &payload))),
+            token: Secret::new(token),
             expires: grant.expires,
         }
     }
@@ -110,7 +112,7 @@ impl TokenIssuer {
         id: &str,
         token: &str,
         now: i64,
-    ) -> Result<(RoleGrant, SecretKey), TokenFault> {
+    ) -> Result<(RoleGrant, Secret), TokenFault> {
         let mut parts = token.splitn(3, '.');
         let mut next = || parts.next().ok_or(TokenFault::Invalid);
         let (master, payload, claimed) = (next()?, next()?, next()?);
@@ -125,7 +127,7 @@ impl TokenIssuer {
         if !bool::from(mac(key, MAC, &payload).as_slice().ct_eq(&claimed)) {
             return Err(TokenFault::Invalid);
         }
-        let secret = SecretKey::new(hex::encode(mac(key, SECRET, &payload)));
+        let secret = Secret::new(hex::encode(mac(key, SECRET, &payload)));
         let payload: Payload = serde_json::from_slice(&payload).map_err(|_| TokenFault::Invalid)?;
         if id.strip_prefix(PREFIX) != Some(payload.nonce.as_str()) {
             return Err(TokenFault::WrongSecretId);

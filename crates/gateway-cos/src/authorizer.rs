@@ -4,9 +4,10 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use access::Access;
-use access::objects::may_access;
 use bucket::{Authorizer, Key, Principal};
 use model::AccountId;
+
+use super::permission::may_access;
 
 /// The bucket server's authorizer.
 #[derive(Debug)]

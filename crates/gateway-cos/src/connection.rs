@@ -41,7 +41,7 @@ impl ConnectionPolicy for BucketConnection {
             return Err("it is not known what the key may do".to_owned());
         };
         let accepted = self.access.check_transport(identity, self.transport);
-        accepted.map_err(|refused| refused.message)
+        accepted.map_err(|refused| refused.to_string())
     }
 
     fn reserve_memory(&self) -> Box<dyn MemoryReservation> {

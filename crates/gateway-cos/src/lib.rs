@@ -7,6 +7,7 @@ mod authorizer;
 mod connection;
 mod header_case;
 mod listen;
+mod permission;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -20,6 +21,7 @@ use thiserror::Error;
 
 use self::authorizer::BucketAuthorizer;
 pub use self::listen::{Callers, register_gauges, serve};
+pub use self::permission::policy_actions;
 
 /// Directory of buckets in the data directory.
 const DIRECTORY: &str = "buckets";

@@ -4,6 +4,7 @@ mod rejected;
 
 pub(super) use rejected::{Rejected, object, parameter, rejected};
 
+use access::{Denied, PlainRootKey, RateLimited};
 use control::{Limit, Reason};
 use engine::invoke::IngestError;
 use events::QueueError;
@@ -268,6 +269,21 @@ pub(super) fn code_of(field: &str) -> Code {
         "InitTimeout" => Code::LimitExceededInitTimeout,
         _ => Code::InvalidParameterValue,
     }
+}
+
+/// Maps a policy's refusal.
+pub(super) fn denied(refused: &Denied) -> Error {
+    Error::new(Code::UnauthorizedOperation, refused.to_string())
+}
+
+/// Maps the refusal of a root key in plain text.
+pub(super) fn plain_root_key(refused: &PlainRootKey) -> Error {
+    Error::new(Code::UnauthorizedOperation, refused.to_string())
+}
+
+/// Maps an exhausted rate limit.
+pub(super) fn rate_limited(refused: &RateLimited) -> Error {
+    Error::new(Code::RequestLimitExceeded, refused.to_string())
 }
 
 /// Returns an internal error; its details are for the operator.

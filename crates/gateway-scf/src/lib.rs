@@ -7,79 +7,6 @@
 //! is isolated, stores' formats, or how buckets are served.
 #![forbid(unsafe_code)]
 
-/// Passes the names of all SCF and tag service actions to a macro.
-macro_rules! each_action {
-    ($then:ident) => {
-        $then! {
-            Invoke,
-            InvokeFunction,
-            CopyFunction,
-            CreateAlias,
-            CreateCustomDomain,
-            CreateFunction,
-            CreateNamespace,
-            CreateTrigger,
-            DeleteAlias,
-            DeleteCustomDomain,
-            DeleteFunction,
-            DeleteFunctionVersion,
-            DeleteLayerVersion,
-            DeleteNamespace,
-            DeleteProvisionedConcurrencyConfig,
-            DeleteReservedConcurrencyConfig,
-            DeleteTrigger,
-            GetAccount,
-            GetAlias,
-            GetCustomDomain,
-            GetAsyncEventStatus,
-            GetFunction,
-            GetFunctionAddress,
-            GetFunctionEventInvokeConfig,
-            GetFunctionLogs,
-            GetLayerVersion,
-            GetProvisionedConcurrencyConfig,
-            GetRequestStatus,
-            GetReservedConcurrencyConfig,
-            ListAliases,
-            ListCustomDomains,
-            ListAsyncEvents,
-            ListFunctions,
-            ListLayerVersions,
-            ListLayers,
-            ListNamespaces,
-            ListTriggers,
-            ListVersionByFunction,
-            PublishLayerVersion,
-            PublishVersion,
-            PutProvisionedConcurrencyConfig,
-            PutReservedConcurrencyConfig,
-            PutTotalConcurrencyConfig,
-            TerminateAsyncEvent,
-            UpdateAlias,
-            UpdateCustomDomain,
-            UpdateFunctionCode,
-            UpdateFunctionConfiguration,
-            UpdateFunctionEventInvokeConfig,
-            UpdateNamespace,
-            UpdateTrigger,
-            UpdateTriggerStatus,
-            AddResourceTag,
-            AttachResourcesTag,
-            CreateTag,
-            DeleteResourceTag,
-            DeleteTag,
-            DescribeResourceTags,
-            DescribeResourceTagsByResourceIds,
-            DescribeTags,
-            DetachResourcesTag,
-            GetResources,
-            ModifyResourceTags,
-            TagResources,
-            UnTagResources,
-        }
-    };
-}
-
 mod account;
 mod aliases;
 mod bounds;
@@ -100,6 +27,7 @@ mod namespaces;
 mod notifications;
 mod object_source;
 mod operator;
+mod policy_action;
 #[cfg(test)]
 mod probe;
 mod provisioned;
@@ -118,7 +46,7 @@ use std::sync::Arc;
 
 use ::events::Queue;
 use ::triggers::Receiver;
-use access::{Access, Principal, Transport, raw};
+use access::{Access, AuthError, Principal, Transport};
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{Path, RawQuery, Request, State};
@@ -139,6 +67,7 @@ use ownership::Ownership;
 use purge::Purge;
 use scf::action::{self, Action};
 use scf::{Call, Code, Error, Service, envelope};
+use signing::{SignedCall, auth_error, raw};
 use telemetry::{Exporter, InvocationLog, Metrics, trace};
 use tokio::sync::Semaphore;
 use tracing::{debug, error};
@@ -150,6 +79,7 @@ use worker::{PackageStore, Worker};
 pub use self::monitoring::{MetricsAccess, MetricsToken, metrics_router};
 use self::names::Names;
 pub use self::object_source::ObjectSource;
+pub use self::policy_action::{is_action, policy_actions};
 use self::receive::Received;
 
 /// The state that all requests share.
@@ -157,6 +87,8 @@ use self::receive::Received;
 pub struct Gateway {
     /// Authentication and authorisation.
     pub access: Access,
+    /// Whether signatures of version 1 are accepted.
+    pub signature_v1: bool,
     /// The region of the installation.
     pub region: String,
     /// The base URL of the API, if it is configured.
@@ -367,7 +299,7 @@ impl Gateway {
         let principal = match &received.principal {
             Some(verified) => verified.clone(),
             None => {
-                let principal = self.access.authenticate(&call, from.address);
+                let principal = self.access.authenticate(&self.signed(&call), from.address);
                 let principal = principal.map_err(|e| ("", self.prefer_head_error(&call, e)))?;
                 let peer = parts.extensions.get::<Peer>();
                 self.mark_verified(peer.map(|peer| &*peer.connection), &principal);
@@ -383,7 +315,7 @@ impl Gateway {
         };
         self.access
             .check_transport(&principal, transport)
-            .map_err(|e| ("", e))?;
+            .map_err(|e| ("", error::plain_root_key(&e)))?;
         let host = headers
             .iter()
             .find(|(name, _)| *name == "host")
@@ -410,16 +342,23 @@ impl Gateway {
 
     /// Returns the error for a request with an invalid signature. An error that its headers alone justify takes precedence, so that
     /// the answer does not depend on whether the body has arrived.
-    fn prefer_head_error(&self, call: &Call<'_>, refused: Error) -> Error {
-        if refused.code == Code::RequestLimitExceeded || !call.is_in_head() {
-            return refused;
+    fn prefer_head_error(&self, call: &Call<'_>, refused: AuthError<Error>) -> Error {
+        if refused.is_throttled() || !call.is_in_head() {
+            return auth_error(refused);
         }
-        let checked = self.access.check_head(call);
-        let checked = checked.and_then(|()| match &*call.version {
-            ::operator::VERSION => Ok(()),
-            _ => known_action(call).map(drop),
-        });
-        checked.err().unwrap_or(refused)
+        let checked = self.access.check_head(&self.signed(call));
+        let checked = checked
+            .map_err(auth_error)
+            .and_then(|()| match &*call.version {
+                ::operator::VERSION => Ok(()),
+                _ => known_action(call).map(drop),
+            });
+        checked.err().unwrap_or_else(|| auth_error(refused))
+    }
+
+    /// Returns a call's signature, with the rules that it must follow.
+    fn signed<'a, 'r>(&self, call: &'a Call<'r>) -> SignedCall<'a, 'r> {
+        SignedCall::new(call, self.signature_v1)
     }
 
     /// Returns the recursion depth of a request: that of the function whose credentials signed it, or of the instance whose address
@@ -448,7 +387,7 @@ impl Gateway {
                 }
             };
         }
-        each_action!(serve)
+        scf::each_action!(serve)
     }
 
     /// Serves an action if the caller is authorized for all resources that the request names.
@@ -464,13 +403,13 @@ impl Gateway {
         // Without a policy, rate limits apply before the request is decoded.
         let bound = caller.principal.has_policy();
         if !bound {
-            self.access.admit(caller.principal, A::NAME)?;
+            self.admit(caller, A::NAME)?;
         }
         let mut request = hand_off_if_long(call.body_length(), || call.decode::<A>(&self.bounds))?;
         A::normalize(self, caller, &mut request);
         if bound {
             self.authorize(caller, A::NAME, &request.names())?;
-            self.access.admit(caller.principal, A::NAME)?;
+            self.admit(caller, A::NAME)?;
         }
         let response = A::serve(self, caller, request).await?;
         Ok(envelope::ok(shown, &response))

@@ -2,10 +2,9 @@
 
 use std::fmt;
 
-use access::Principal;
-use access::objects::may_access;
+use access::{GET_OBJECT, Principal};
 use bucket::store::{Content, Get};
-use bucket::{AccessRequest, ObjectKey, Store, StoreError};
+use bucket::{ObjectKey, Store, StoreError};
 use model::BucketName;
 
 /// Access to buckets, if they are served.
@@ -51,14 +50,9 @@ impl ObjectSource {
     ) -> Result<Content, ObjectReadError> {
         let store = self.store.as_ref().ok_or(ObjectReadError::Off)?;
         let app_id = principal.owner.id.0;
-        let access = AccessRequest {
-            action: "GetObject",
-            app_id,
-            bucket: Some(bucket.as_str()),
-            key: Some(key),
-        };
+        let path = format!("{}-{app_id}/{key}", bucket.as_str());
         // An unauthorized caller must not learn what exists.
-        if !may_access(principal, &self.region, &access) {
+        if !principal.allows(&GET_OBJECT, &self.region, &[path]) {
             return Err(ObjectReadError::Denied);
         }
         let name = bucket::BucketName::new(bucket.as_str(), app_id)

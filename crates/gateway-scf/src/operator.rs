@@ -13,33 +13,6 @@ use scf::{Action, Call, Code, Error};
 
 use super::{Caller, Gateway, Serve};
 
-/// Passes the names of all operator actions to a macro.
-macro_rules! each_operation {
-    ($then:ident) => {
-        $then! {
-            AssumeRole,
-            BuildLayer,
-            CreateAccount,
-            CreateKey,
-            DeleteAccount,
-            DeleteKey,
-            DeleteRole,
-            DescribeAccount,
-            ListAccounts,
-            ListEvents,
-            ListKeys,
-            ListRoles,
-            ListRuntimes,
-            ListUsage,
-            PurgeEvents,
-            PutRole,
-            ReplayEvents,
-            ShowEvent,
-            UpdateKey,
-        }
-    };
-}
-
 /// Returns the requests of all operator actions.
 #[cfg(test)]
 pub(super) fn probed() -> Vec<super::probe::Probed> {
@@ -48,7 +21,7 @@ pub(super) fn probed() -> Vec<super::probe::Probed> {
             vec![$(super::probe::probe::<wire::$action>(),)*]
         };
     }
-    each_operation!(probed)
+    wire::each_action!(probed)
 }
 
 impl Serve for wire::ListRuntimes {
@@ -92,7 +65,7 @@ impl Gateway {
                 }
             };
         }
-        each_operation!(serve)
+        wire::each_action!(serve)
     }
 
     /// Returns the account that a request is about: the caller's own, or any for the operator.

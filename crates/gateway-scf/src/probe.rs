@@ -27,7 +27,7 @@ pub(super) fn requests() -> Vec<Probed> {
             vec![$(probe::<scf::action::$action>(),)*]
         };
     }
-    let mut all = each_action!(probed);
+    let mut all = scf::each_action!(probed);
     all.extend(super::operator::probed());
     all
 }

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use access::{Principal, raw};
+use access::Principal;
 use axum::body::Body;
 use axum::http::HeaderMap;
 use axum::http::header::{AUTHORIZATION, CONTENT_LENGTH, EXPECT};
@@ -11,6 +11,7 @@ use axum::http::request::Parts;
 use bytes::Bytes;
 use model::AccountId;
 use scf::{Call, Code, Error, FORM_MAX, RawRequest, form_too_long};
+use signing::{auth_error, raw};
 use traffic::{
     BodyError, BodyReader, Connection, FairPermit, IN_MEMORY_MAX, Peer, ReceivedBody, SpooledBody,
 };
@@ -86,7 +87,9 @@ impl Gateway {
                 let principal = match call {
                     Some(call) => {
                         let call = call.with_digest(spooled.digest);
-                        self.access.authenticate(&call, from.address)?
+                        let authenticated =
+                            self.access.authenticate(&self.signed(&call), from.address);
+                        authenticated.map_err(auth_error)?
                     }
                     None => self.verify_form(raw, &spooled, from).await?,
                 };
@@ -113,7 +116,8 @@ impl Gateway {
         tokio::task::block_in_place(|| {
             let raw = RawRequest { body: &body, ..raw };
             let call = Call::parse(raw)?;
-            self.access.authenticate(&call, from.address)
+            let authenticated = self.access.authenticate(&self.signed(&call), from.address);
+            authenticated.map_err(auth_error)
         })
     }
 
@@ -150,7 +154,8 @@ impl Gateway {
         if operators && from.from_function {
             return Err(super::operator::operator_denied());
         }
-        self.access.precheck(&call, from.address)?;
+        let checked = self.access.precheck(&self.signed(&call), from.address);
+        checked.map_err(auth_error)?;
         if !operators {
             known_action(&call)?;
         }

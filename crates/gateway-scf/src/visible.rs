@@ -1,13 +1,23 @@
 //! Visibility of resources in lists and in records of other resources. Resources that the caller may not see are removed before
 //! searching, counting and pagination, as if they did not exist.
 
-use access::{ResourceRef, scope};
+use access::{Request, ResourceRef, scope};
 use model::{Domain, FunctionConfig, FunctionKey, Route};
 use scf::{Code, Error};
 
-use super::{Caller, Gateway};
+use super::policy_action::named;
+use super::{Caller, Gateway, error};
 
 impl Gateway {
+    /// Admits a call of an action, or throttles it by the account's rate limit.
+    ///
+    /// # Errors
+    /// Returns `RequestLimitExceeded`.
+    pub(super) fn admit(&self, caller: Caller<'_>, action: &str) -> Result<(), Error> {
+        let admitted = self.access.admit(caller.principal, action);
+        admitted.map_err(|refused| error::rate_limited(&refused))
+    }
+
     /// Checks that the caller may perform an action on all resources.
     ///
     /// # Errors
@@ -16,9 +26,17 @@ impl Gateway {
         &self,
         caller: Caller<'_>,
         action: &str,
-        named: &[ResourceRef<'_>],
+        resources: &[ResourceRef<'_>],
     ) -> Result<(), Error> {
-        caller.principal.authorize(action, &self.region, named)
+        if !caller.principal.has_policy() {
+            return Ok(());
+        }
+        let request = Request {
+            action: named(action),
+            resources,
+        };
+        let authorized = self.access.authorize(caller.principal, &request);
+        authorized.map_err(|refused| error::denied(&refused))
     }
 
     /// Returns whether a list shows a function.
@@ -59,7 +77,10 @@ impl Gateway {
     }
 
     fn lists(&self, caller: Caller<'_>, list: &str, alone: &str, path: &str) -> bool {
-        caller.principal.lists(list, alone, &self.region, path)
+        !caller.principal.has_policy() || {
+            let (list, alone) = (named(list), named(alone));
+            caller.principal.lists(&list, &alone, &self.region, path)
+        }
     }
 
     /// Returns whether the caller may perform an action on the function of a record that the request does not name.

@@ -21,6 +21,7 @@ mod outcome;
 pub mod policy;
 mod recursion;
 mod runtime;
+mod source;
 mod time;
 mod trace;
 mod trigger;
@@ -46,6 +47,7 @@ pub use outcome::{Blame, Failure, FailureKind, Outcome, Usage, ending_number};
 pub use policy::{Decision, Policy, Resource};
 pub use recursion::RecursionDepth;
 pub use runtime::{Description, Language, PackageManager, Runtime, Start};
+pub use source::Source;
 pub use time::Timestamp;
 pub use trace::TraceContext;
 pub use trigger::{

@@ -1,35 +1,6 @@
-//! Actions on queued events and dead letters, and on usage.
+//! The fields of actions on queued events and dead letters, and on usage.
 
-use scf::Action;
 use serde::{Deserialize, Serialize};
-
-macro_rules! actions {
-    ($($(#[$doc:meta])* $name:ident($request:ty) -> $response:ty,)*) => {
-        $($(#[$doc])*
-        #[derive(Clone, Copy, Debug)]
-        pub struct $name;
-
-        impl Action for $name {
-            const NAME: &'static str = stringify!($name);
-            const VERSION: &'static str = super::VERSION;
-            type Request = $request;
-            type Response = $response;
-        })*
-    };
-}
-
-actions! {
-    /// Lists waiting events and dead letters, or events in the given state.
-    ListEvents(Selection) -> EventPage,
-    /// Shows one event in full.
-    ShowEvent(Selection) -> EventInfo,
-    /// Replays dead letters.
-    ReplayEvents(Selection) -> EventCount,
-    /// Deletes events.
-    PurgeEvents(Selection) -> EventCount,
-    /// Lists usage from the ledger.
-    ListUsage(UsageRequest) -> UsageList,
-}
 
 /// A selection of events.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]

@@ -1,7 +1,7 @@
 //! The operator's API: accounts, keys and roles; the event queue and usage; and the operator's key pair.
 //!
 //! The protocol is SCF's (`POST /`, TC3, the same envelope) with a version and a service of its own. A request signs its
-//! action, version, time and a nonce, so that a captured one cannot be replayed or changed (`access::signing`). In the
+//! action, version, time and a nonce, so that a captured one cannot be replayed or changed (crate `signing`). In the
 //! cloud these actions belong to other services, so their names are virga's own.
 //!
 //! Owns these actions' names and fields, and the file of the key pair: all that the server and its command line share. Never
@@ -11,10 +11,7 @@
 pub mod credentials;
 mod events;
 
-pub use events::{
-    EventCount, EventInfo, EventPage, ListEvents, ListUsage, PurgeEvents, ReplayEvents, Selection,
-    ShowEvent, Usage, UsageList, UsageRequest,
-};
+pub use events::{EventCount, EventInfo, EventPage, Selection, Usage, UsageList, UsageRequest};
 
 use scf::Action;
 use scf::types::Empty;
@@ -28,7 +25,21 @@ pub const VERSION: &str = "virga-1";
 pub const SERVICE: &str = "virga_operator";
 
 macro_rules! actions {
-    ($($name:ident($request:ty) -> $response:ty,)*) => {$(
+    (($dollar:tt) $($name:ident($request:ty) -> $response:ty,)*) => {
+        $(action!($name($request) -> $response);)*
+
+        /// Passes the names of all actions to a macro, as `AssumeRole, BuildLayer,`.
+        #[macro_export]
+        macro_rules! each_action {
+            ($dollar then:ident) => {
+                $dollar then! { $($name,)* }
+            };
+        }
+    };
+}
+
+macro_rules! action {
+    ($name:ident($request:ty) -> $response:ty) => {
         #[doc = concat!("The action `", stringify!($name), "`.")]
         #[derive(Clone, Copy, Debug)]
         pub struct $name;
@@ -39,10 +50,11 @@ macro_rules! actions {
             type Request = $request;
             type Response = $response;
         }
-    )*};
+    };
 }
 
 actions! {
+    ($)
     AssumeRole(AssumeRoleRequest) -> TemporaryCredentials,
     BuildLayer(BuildLayerRequest) -> BuiltLayer,
     CreateAccount(CreateAccountRequest) -> CreatedAccount,
@@ -52,10 +64,15 @@ actions! {
     DeleteRole(DeleteRoleRequest) -> Empty,
     DescribeAccount(AccountRequest) -> AccountInfo,
     ListAccounts(Empty) -> Accounts,
+    ListEvents(Selection) -> EventPage,
     ListKeys(AccountRequest) -> Keys,
     ListRoles(AccountRequest) -> Roles,
     ListRuntimes(Empty) -> Runtimes,
+    ListUsage(UsageRequest) -> UsageList,
+    PurgeEvents(Selection) -> EventCount,
     PutRole(PutRoleRequest) -> RoleInfo,
+    ReplayEvents(Selection) -> EventCount,
+    ShowEvent(Selection) -> EventInfo,
     UpdateKey(UpdateKeyRequest) -> KeyInfo,
 }
 

@@ -10,6 +10,8 @@ use crate::types as t;
 pub trait Action {
     /// Name in `X-TC-Action`.
     const NAME: &'static str;
+    /// Names in policies, as [`ActionInfo::names`].
+    const NAMES: &'static [&'static str] = &[Self::NAME];
     /// API version in `X-TC-Version`.
     const VERSION: &'static str = crate::VERSION;
     /// Request parameters.
@@ -25,6 +27,8 @@ pub struct ActionInfo {
     pub name: &'static str,
     /// Service of the action.
     pub service: Service,
+    /// Its names in policies: its own first, then the coarser one of SCF's list of actions that support authorisation.
+    pub names: &'static [&'static str],
 }
 
 /// Finds an action by name.
@@ -40,10 +44,25 @@ pub fn position(name: &str) -> Option<usize> {
 }
 
 macro_rules! actions {
-    ($($service:ident { $($name:ident($request:ty) -> $response:ty,)* })*) => {
-        $($(action!($service $name($request) -> $response);)*)*
+    (
+        ($dollar:tt)
+        $($service:ident { $($name:ident($request:ty) -> $response:ty $(as $alias:ident)?,)* })*
+    ) => {
+        $($(action!($service $name($request) -> $response $(as $alias)?);)*)*
 
-        const UNSORTED: &[ActionInfo] = &[$($(ActionInfo { name: stringify!($name), service: $service },)*)*];
+        const UNSORTED: &[ActionInfo] = &[$($(ActionInfo {
+            name: $name::NAME,
+            service: $service,
+            names: $name::NAMES,
+        },)*)*];
+
+        /// Passes the names of all actions to a macro, as `Invoke, ListFunctions,`.
+        #[macro_export]
+        macro_rules! each_action {
+            ($dollar then:ident) => {
+                $dollar then! { $($($name,)*)* }
+            };
+        }
 
         /// The name of each action, with a sample request and response that have all fields.
         #[cfg(test)]
@@ -54,13 +73,14 @@ macro_rules! actions {
 }
 
 macro_rules! action {
-    ($service:ident $name:ident($request:ty) -> $response:ty) => {
+    ($service:ident $name:ident($request:ty) -> $response:ty $(as $alias:ident)?) => {
         #[doc = concat!("The action `", stringify!($name), "`.")]
         #[derive(Clone, Copy, Debug)]
         pub struct $name;
 
         impl Action for $name {
             const NAME: &'static str = stringify!($name);
+            const NAMES: &'static [&'static str] = &[stringify!($name) $(, stringify!($alias))?];
             const VERSION: &'static str = $service.version;
             type Request = $request;
             type Response = $response;
@@ -69,13 +89,14 @@ macro_rules! action {
 }
 
 actions! {
+    ($)
     SCF {
         CopyFunction(t::CopyFunctionRequest) -> t::Empty,
         CreateAlias(t::CreateAliasRequest) -> t::Empty,
         CreateCustomDomain(t::CreateCustomDomainRequest) -> t::Empty,
         CreateFunction(t::CreateFunctionRequest) -> t::Empty,
         CreateNamespace(t::CreateNamespaceRequest) -> t::Empty,
-        CreateTrigger(t::CreateTriggerRequest) -> t::CreateTriggerResponse,
+        CreateTrigger(t::CreateTriggerRequest) -> t::CreateTriggerResponse as SetTrigger,
         DeleteAlias(t::DeleteAliasRequest) -> t::Empty,
         DeleteCustomDomain(t::DeleteCustomDomainRequest) -> t::Empty,
         DeleteFunction(t::DeleteFunctionRequest) -> t::Empty,
@@ -85,7 +106,7 @@ actions! {
         DeleteProvisionedConcurrencyConfig(t::DeleteProvisionedConcurrencyConfigRequest) -> t::Empty,
         DeleteReservedConcurrencyConfig(t::DeleteReservedConcurrencyConfigRequest) -> t::Empty,
         DeleteTrigger(t::DeleteTriggerRequest) -> t::Empty,
-        GetAccount(t::GetAccountRequest) -> t::GetAccountResponse,
+        GetAccount(t::GetAccountRequest) -> t::GetAccountResponse as GetAccountSettings,
         GetAlias(t::GetAliasRequest) -> t::GetAliasResponse,
         GetAsyncEventStatus(t::GetAsyncEventStatusRequest) -> t::GetAsyncEventStatusResponse,
         GetCustomDomain(t::GetCustomDomainRequest) -> t::GetCustomDomainResponse,
@@ -97,8 +118,8 @@ actions! {
         GetProvisionedConcurrencyConfig(t::GetProvisionedConcurrencyConfigRequest) -> t::GetProvisionedConcurrencyConfigResponse,
         GetRequestStatus(t::GetRequestStatusRequest) -> t::GetRequestStatusResponse,
         GetReservedConcurrencyConfig(t::GetReservedConcurrencyConfigRequest) -> t::GetReservedConcurrencyConfigResponse,
-        Invoke(t::InvokeRequest) -> t::InvokeResponse,
-        InvokeFunction(t::InvokeFunctionRequest) -> t::InvokeResponse,
+        Invoke(t::InvokeRequest) -> t::InvokeResponse as InvokeFunction,
+        InvokeFunction(t::InvokeFunctionRequest) -> t::InvokeResponse as Invoke,
         ListAliases(t::ListAliasesRequest) -> t::ListAliasesResponse,
         ListAsyncEvents(t::ListAsyncEventsRequest) -> t::ListAsyncEventsResponse,
         ListCustomDomains(t::ListCustomDomainsRequest) -> t::ListCustomDomainsResponse,
@@ -107,7 +128,7 @@ actions! {
         ListLayers(t::ListLayersRequest) -> t::ListLayersResponse,
         ListNamespaces(t::ListNamespacesRequest) -> t::ListNamespacesResponse,
         ListTriggers(t::ListTriggersRequest) -> t::ListTriggersResponse,
-        ListVersionByFunction(t::ListVersionByFunctionRequest) -> t::ListVersionByFunctionResponse,
+        ListVersionByFunction(t::ListVersionByFunctionRequest) -> t::ListVersionByFunctionResponse as ListVersion,
         PublishLayerVersion(t::PublishLayerVersionRequest) -> t::PublishLayerVersionResponse,
         PublishVersion(t::PublishVersionRequest) -> t::PublishVersionResponse,
         PutProvisionedConcurrencyConfig(t::PutProvisionedConcurrencyConfigRequest) -> t::Empty,
@@ -116,12 +137,12 @@ actions! {
         TerminateAsyncEvent(t::TerminateAsyncEventRequest) -> t::Empty,
         UpdateAlias(t::UpdateAliasRequest) -> t::Empty,
         UpdateCustomDomain(t::UpdateCustomDomainRequest) -> t::Empty,
-        UpdateFunctionCode(t::UpdateFunctionCodeRequest) -> t::Empty,
-        UpdateFunctionConfiguration(t::UpdateFunctionConfigurationRequest) -> t::Empty,
+        UpdateFunctionCode(t::UpdateFunctionCodeRequest) -> t::Empty as UpdateFunction,
+        UpdateFunctionConfiguration(t::UpdateFunctionConfigurationRequest) -> t::Empty as UpdateFunction,
         UpdateFunctionEventInvokeConfig(t::UpdateFunctionEventInvokeConfigRequest) -> t::Empty,
         UpdateNamespace(t::UpdateNamespaceRequest) -> t::Empty,
-        UpdateTrigger(t::UpdateTriggerRequest) -> t::Empty,
-        UpdateTriggerStatus(t::UpdateTriggerStatusRequest) -> t::Empty,
+        UpdateTrigger(t::UpdateTriggerRequest) -> t::Empty as SetTrigger,
+        UpdateTriggerStatus(t::UpdateTriggerStatusRequest) -> t::Empty as SetTrigger,
     }
     TAG {
         AddResourceTag(t::AddResourceTagRequest) -> t::Empty,
@@ -247,6 +268,7 @@ mod tests {
         let invoke = ActionInfo {
             name: "Invoke",
             service: SCF,
+            names: &["Invoke", "InvokeFunction"],
         };
         assert_eq!(find("Invoke"), Some(&invoke));
         assert_eq!(find("TagResources").map(|found| found.service), Some(TAG));

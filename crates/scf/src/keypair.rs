@@ -11,7 +11,7 @@ use sha2::{Sha256, Sha384, Sha512};
 use thiserror::Error;
 
 use crate::v1::signatures_equal;
-use crate::{RawRequest, SecretKey};
+use crate::{RawRequest, SecretKeyRef};
 
 /// Maximum difference between a request's date and the server's clock (s). Source: the gateway's documentation.
 const SKEW_S: i64 = 15 * 60;
@@ -143,11 +143,11 @@ impl<'a> KeyPair<'a> {
     ///
     /// # Errors
     /// [`Refused::Old`] or [`Refused::Different`].
-    pub fn verify(&self, key: &SecretKey, now: i64) -> Result<(), Refused> {
+    pub fn verify<'k>(&self, key: impl Into<SecretKeyRef<'k>>, now: i64) -> Result<(), Refused> {
         if (now - self.signed_at).abs() > SKEW_S {
             return Err(Refused::Old(self.date));
         }
-        let (key, text) = (key.reveal().as_bytes(), self.text.as_bytes());
+        let (key, text) = (key.into().reveal().as_bytes(), self.text.as_bytes());
         let computed = match self.hash {
             Hash::Sha1 => mac::<Hmac<Sha1>>(key, text),
             Hash::Sha256 => mac::<Hmac<Sha256>>(key, text),
@@ -193,6 +193,7 @@ fn mac<M: Mac + KeyInit>(key: &[u8], text: &[u8]) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::SecretKey;
 
     const DATE: &str = "Mon, 19 Mar 2018 12:08:40 GMT";
     const AT: i64 = 1_521_461_320;

@@ -27,7 +27,7 @@ pub use action::{ACTIONS, Action, ActionInfo};
 pub use bounds::Bounds;
 pub use error::{Code, Error};
 pub use request::{Call, FORM_MAX, FUNCTION_URL, RawRequest, decode_json, form_too_long};
-pub use secret::SecretKey;
+pub use secret::{SecretKey, SecretKeyRef};
 pub use service::{SCF, SERVICES, Service, TAG};
 
 /// API version in `X-TC-Version`.

@@ -6,7 +6,7 @@ use hmac::{Hmac, KeyInit, Mac};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
-use crate::SecretKey;
+use crate::{SecretKey, SecretKeyRef};
 
 /// Name of the scheme, the first word of the `Authorization` header.
 pub const ALGORITHM: &str = "TC3-HMAC-SHA256";
@@ -97,8 +97,8 @@ pub struct Scope<'a> {
 }
 
 /// Computes a signature.
-pub fn sign(
-    key: &SecretKey,
+pub fn sign<'a>(
+    key: impl Into<SecretKeyRef<'a>>,
     timestamp: i64,
     scope: &Scope<'_>,
     canonical: &Canonical<'_>,
@@ -119,7 +119,7 @@ pub fn sign(
     let Scope { date, service } = scope;
     let text = format!("{ALGORITHM}\n{timestamp}\n{date}/{service}/{TERMINATOR}\n{digest}");
 
-    let first = format!("TC3{}", key.reveal());
+    let first = format!("TC3{}", key.into().reveal());
     let mut chained = hmac(first.as_bytes(), date.as_bytes());
     for part in [service.as_bytes(), TERMINATOR.as_bytes(), text.as_bytes()] {
         chained = hmac(&chained, part);

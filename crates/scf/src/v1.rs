@@ -5,7 +5,7 @@ use sha1::Sha1;
 use sha2::Sha256;
 use subtle::ConstantTimeEq;
 
-use crate::SecretKey;
+use crate::SecretKeyRef;
 
 /// The hash of a signature.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -30,7 +30,7 @@ impl Method {
 
 /// Computes a signature over decoded parameters, excluding `Signature` itself.
 pub fn sign<'a>(
-    key: &SecretKey,
+    key: impl Into<SecretKeyRef<'a>>,
     method: Method,
     http_method: &str,
     host: &str,
@@ -48,7 +48,7 @@ pub fn sign<'a>(
         .collect();
     let text = format!("{http_method}{host}{path}?{}", pairs.join("&"));
     // HMAC accepts keys of any length, so neither fails.
-    let key = key.reveal().as_bytes();
+    let key = key.into().reveal().as_bytes();
     match method {
         Method::Sha1 => Hmac::<Sha1>::new_from_slice(key).map(|mac| {
             mac.chain_update(text.as_bytes())
@@ -74,6 +74,7 @@ pub fn signatures_equal(claimed: &[u8], computed: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::SecretKey;
     use base64::Engine;
     use base64::engine::general_purpose::STANDARD;
 

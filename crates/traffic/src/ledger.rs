@@ -7,9 +7,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use model::AccountId;
-
-use super::source::Source;
+use model::{AccountId, Source};
 
 /// The budgets.
 #[derive(Clone, Copy, Debug)]

@@ -5,8 +5,9 @@
 
 use std::collections::VecDeque;
 
+use model::Source;
+
 use super::ledger::ConnectionId;
-use super::source::Source;
 
 /// Largest number of spare connections.
 const SPARES_MAX: usize = 32;

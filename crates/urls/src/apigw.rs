@@ -2,11 +2,11 @@
 
 use std::sync::LazyLock;
 
-use access::{NotAdmitted, Transport};
+use access::{AuthError, NotAdmitted, Transport};
 use axum::http::{HeaderMap, Method, StatusCode};
-use model::{Cors, FunctionKey, GatewayApi, TriggerName};
+use model::{Cors, FunctionKey, GatewayApi, Secret, TriggerName};
 use scf::keypair::{self, KeyPair};
-use scf::{Code, RawRequest};
+use scf::{RawRequest, SecretKeyRef};
 
 use super::{EntryPoint, Refused, Target, Urls, cors};
 
@@ -86,17 +86,22 @@ impl Urls {
         let unsigned =
             |e: keypair::Refused| Refused::of_gateway(StatusCode::UNAUTHORIZED, e.to_string());
         let pair = KeyPair::parse(request).map_err(unsigned)?;
-        match self.access.admit_to_api(&pair, transport, function) {
-            Ok(()) => Ok(pair.id.to_owned()),
-            Err(NotAdmitted::Signature(e)) => Err(unsigned(e)),
-            Err(NotAdmitted::Call(e)) => {
-                let status = match e.code {
-                    Code::RequestLimitExceeded => StatusCode::TOO_MANY_REQUESTS,
-                    _ => StatusCode::FORBIDDEN,
-                };
-                Err(Refused::of_gateway(status, e.message))
-            }
-        }
+        let verify = |secret: &Secret, now| pair.verify(SecretKeyRef::new(secret.reveal()), now);
+        self.access
+            .admit_to_api(pair.id, verify, transport, function)
+            .map_err(|refused| match refused {
+                NotAdmitted::Auth(AuthError::Signature(e)) => unsigned(e),
+                NotAdmitted::Auth(AuthError::Blocked) => {
+                    Refused::of_gateway(StatusCode::TOO_MANY_REQUESTS, refused.to_string())
+                }
+                // The gateway does not say why a key is not usable.
+                NotAdmitted::Auth(_) => unsigned(keypair::Refused::Unknown),
+                NotAdmitted::OtherAccount => unsigned(keypair::Refused::Key),
+                NotAdmitted::PlainRootKey(_) | NotAdmitted::Denied(_) => {
+                    Refused::of_gateway(StatusCode::FORBIDDEN, refused.to_string())
+                }
+            })?;
+        Ok(pair.id.to_owned())
     }
 }
 

@@ -22,7 +22,7 @@ mod web;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
-use access::{Access, CallChains, Transport, raw};
+use access::{Access, CallChains, NotAdmitted, Transport};
 use axum::body::Body;
 use axum::extract::Request;
 use axum::http::header::HOST;
@@ -40,6 +40,7 @@ use model::{
 };
 use ownership::Ownership;
 use scf::Call;
+use signing::{SignedCall, auth_error, raw};
 use telemetry::trace;
 use tracing::debug;
 use traffic::{Peer, ReceivedBody, hand_off_if_long};
@@ -352,28 +353,16 @@ impl Urls {
             verified(parts, target);
             return Ok(Some(key));
         }
-        let account = Call::parse_url(raw).and_then(|call| {
-            let call = match body {
-                ReceivedBody::Small(_) => call,
-                ReceivedBody::Large(spooled) => call.with_digest(spooled.digest),
-            };
-            self.access.admit_to_url(&call, transport, &target.function)
-        });
-        match account {
-            Ok(account) if account == target.function.account => {
-                verified(parts, target);
-                Ok(None)
-            }
-            Ok(_) => {
-                let message = "the URL belongs to another account".to_owned();
-                Err(Refused::new(
-                    StatusCode::FORBIDDEN,
-                    FailureKind::Forbidden,
-                    message,
-                ))
-            }
-            Err(e) => Err(unsigned(e)),
-        }
+        let call = Call::parse_url(raw).map_err(unsigned)?;
+        let call = match body {
+            ReceivedBody::Small(_) => call,
+            ReceivedBody::Large(spooled) => call.with_digest(spooled.digest),
+        };
+        self.access
+            .admit_to_url(&SignedCall::of_url(&call), transport, &target.function)
+            .map_err(not_admitted)?;
+        verified(parts, target);
+        Ok(None)
     }
 
     /// Checks the head of a request whose signature covers the body, before the body is received.
@@ -384,8 +373,10 @@ impl Urls {
         let headers = raw::headers(&parts.headers);
         let raw = raw::request(parts, &headers, &[]);
         let from = caller(parts);
-        let checked = Call::parse_url(raw).and_then(|call| self.access.precheck(&call, Some(from)));
-        checked.map_err(unsigned)
+        let call = Call::parse_url(raw).map_err(unsigned)?;
+        self.access
+            .precheck(&SignedCall::of_url(&call), Some(from))
+            .map_err(|refused| unsigned(auth_error(refused)))
     }
 
     #[expect(
@@ -552,12 +543,19 @@ fn verified(parts: &Parts, target: &Target) {
     }
 }
 
+/// Maps the reason why a caller may not call a function's URL.
+fn not_admitted(error: NotAdmitted<scf::Error>) -> Refused {
+    let message = match error {
+        NotAdmitted::Auth(refused) => return unsigned(auth_error(refused)),
+        NotAdmitted::OtherAccount => "the URL belongs to another account".to_owned(),
+        NotAdmitted::PlainRootKey(refused) => refused.to_string(),
+        NotAdmitted::Denied(refused) => refused.to_string(),
+    };
+    Refused::new(StatusCode::FORBIDDEN, FailureKind::Forbidden, message)
+}
+
 /// Maps a failed authentication to its refusal.
 fn unsigned(error: scf::Error) -> Refused {
-    if error.code == scf::Code::UnauthorizedOperation {
-        let kind = FailureKind::Forbidden;
-        return Refused::new(StatusCode::FORBIDDEN, kind, error.message);
-    }
     let message = format!("{}: {}", error.code.as_str(), error.message);
     Refused::new(
         StatusCode::UNAUTHORIZED,

@@ -287,7 +287,7 @@ fn named_by_action() -> BTreeMap<&'static str, ReadNames> {
             [$((<scf::action::$action as scf::Action>::NAME, of::<scf::action::$action> as ReadNames),)*]
         };
     }
-    each_action!(listed).into()
+    scf::each_action!(listed).into()
 }
 
 fn shown(one: &ResourceRef<'_>) -> String {

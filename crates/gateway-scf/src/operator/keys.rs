@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use access::PolicyValidator;
 use catalog::Stored;
 use model::{AccountId, Key, Policy, Secret, SecretId};
 use operator::credentials;
@@ -39,7 +38,7 @@ impl Serve for wire::ListKeys {
         let account = gateway.target_account(caller, request.account.as_deref())?;
         let operator = gateway.access.operator();
         let first = (account == operator.account.id).then(|| wire::KeyInfo {
-            secret_id: operator.credentials.id.clone(),
+            secret_id: operator.key_id.clone(),
             description: "the operator's key, from the data directory or the environment".into(),
             status: ACTIVE.into(),
             sign_action: gateway.access.signatures().sign_action,
@@ -128,12 +127,7 @@ pub(super) fn policy(
     given: &Value,
 ) -> Result<Policy, Error> {
     let policy = Policy::parse(&given.to_string()).map_err(error::invalid)?;
-    let vocabulary = PolicyValidator {
-        region: gateway.access.region(),
-        uin: &gateway.access.uin(account),
-        app_id: account.0,
-    };
-    match vocabulary.check(&policy) {
+    match gateway.access.check_policy(account, &policy) {
         Ok(()) => Ok(policy),
         Err(why) => {
             let message = format!("Policy: {why}");
@@ -146,7 +140,7 @@ fn find(gateway: &Gateway, account: AccountId, id: &str) -> Result<Arc<Stored<Ke
     let keys = gateway.catalog.keys(account);
     let found = keys.into_iter().find(|key| key.value.id.as_str() == id);
     found.ok_or_else(|| {
-        let first = gateway.access.operator().credentials.id == id;
+        let first = gateway.access.operator().key_id == id;
         let message = if first {
             "SecretId: the operator's own key is configured in the data directory or the environment; change it there".to_owned()
         } else {

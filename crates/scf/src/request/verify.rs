@@ -6,16 +6,21 @@ use sha2::{Digest, Sha256};
 
 use super::{Call, Parameters, Signature};
 use crate::tc3::{Canonical, Claim};
-use crate::{Code, Error, SecretKey, tc3, v1};
+use crate::{Code, Error, SecretKeyRef, tc3, v1};
 
 impl<'a> Call<'a> {
     /// Verifies the signature and its age. `now` is Unix time (s), `window` the maximum clock skew (s).
     ///
     /// # Errors
     /// `AuthFailure.SignatureExpire` or `AuthFailure.SignatureFailure`.
-    pub fn verify(&self, key: &SecretKey, now: i64, window: i64) -> Result<(), Error> {
+    pub fn verify<'k>(
+        &self,
+        key: impl Into<SecretKeyRef<'k>>,
+        now: i64,
+        window: i64,
+    ) -> Result<(), Error> {
         self.check_age(now, window)?;
-        self.verify_signature(key)
+        self.verify_signature(key.into())
     }
 
     /// Verifies only the age of the signature, which is possible before the body was received.
@@ -35,7 +40,7 @@ impl<'a> Call<'a> {
         Ok(())
     }
 
-    fn verify_signature(&self, key: &SecretKey) -> Result<(), Error> {
+    fn verify_signature(&self, key: SecretKeyRef<'_>) -> Result<(), Error> {
         let matches = match (&self.signature, &self.parameters) {
             (Signature::Tc3(claim), _) => self.verify_tc3(claim, key)?,
             (
@@ -54,7 +59,7 @@ impl<'a> Call<'a> {
         Err(Error::new(Code::SignatureFailure, message))
     }
 
-    fn verify_tc3(&self, claim: &Claim<'_>, key: &SecretKey) -> Result<bool, Error> {
+    fn verify_tc3(&self, claim: &Claim<'_>, key: SecretKeyRef<'_>) -> Result<bool, Error> {
         if claim.scope.date != tc3::date(self.timestamp) {
             let message = "the date in Credential is not the UTC date of X-TC-Timestamp";
             return Err(Error::new(Code::SignatureFailure, message));
@@ -121,7 +126,7 @@ impl<'a> Call<'a> {
 
     fn verify_v1(
         &self,
-        key: &SecretKey,
+        key: SecretKeyRef<'_>,
         method: v1::Method,
         claimed: &[u8],
         pairs: &[(String, String)],

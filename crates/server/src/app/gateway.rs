@@ -78,6 +78,7 @@ pub(super) fn assemble(
             queue: stores.queue.clone(),
             log: stores.log.clone(),
         },
+        signature_v1: config.access.signature_v1,
         catalog: stores.catalog,
         packages: stores.packages,
         queue: stores.queue,

@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use access::{Access, AccessRules, Nonces, Operator, master};
+use access::{Access, AccessRules, KnownActions, Nonces, Operator, master};
 use bucket::store::Store as Objects;
 use catalog::kv::{Kv, SqliteKv};
 use catalog::{Catalog, MasterKeys};
 use events::{Queue, SqliteQueue};
-use model::Account;
+use model::{Account, Secret};
 use operator::credentials::Credentials;
 use telemetry::{Exporter, InvocationLog, LogStore, LogStoreSettings, Metrics, Sink, Telemetry};
 use tracing::warn;
@@ -50,7 +50,8 @@ impl Stores {
         let account = access::operator_account(config.api.app_id, config.api.uin)?;
         let operator = Operator {
             account: account.clone(),
-            credentials,
+            key_id: credentials.id,
+            secret: Secret::new(credentials.key.reveal()),
         };
         let access = open_access(config, operator, catalog.clone(), &master)?;
         let packages = PackageStore::open(&data.join("code"), &config.limits)?;
@@ -106,6 +107,10 @@ fn open_access(
 ) -> Result<Access, StartError> {
     let rules = AccessRules {
         region: config.api.region.clone(),
+        actions: KnownActions {
+            platform: gateway_scf::policy_actions(),
+            objects: gateway_cos::policy_actions(),
+        },
         rates: config.access.rate_limits.clone(),
         failures: config.access.auth_failures,
         signatures: config.access.signatures(),

@@ -47,7 +47,6 @@ impl AccessOptions {
     pub(crate) fn signatures(&self) -> Signatures {
         Signatures {
             window: self.signature_window,
-            version_1: self.signature_v1,
             sign_action: self.sign_action,
             root_from_anywhere: self.root_http,
         }
@@ -66,7 +65,8 @@ impl AccessOptions {
 }
 
 fn rate_limits(list: &str) -> Parsed<RateLimits> {
-    parse_rates(words(list)).or_else(|(given, allowed)| refused(given, allowed))
+    parse_rates(words(list), gateway_scf::is_action)
+        .or_else(|(given, allowed)| refused(given, allowed))
 }
 
 fn quotas(list: &str) -> Parsed<toml::Table> {

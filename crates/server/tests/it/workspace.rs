@@ -31,12 +31,8 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("tls", &["hosts"]),
     ("telemetry", &["clock", "model"]),
     ("traffic", &["model", "telemetry", "tls"]),
-    (
-        "access",
-        &[
-            "bucket", "catalog", "clock", "model", "operator", "scf", "traffic",
-        ],
-    ),
+    ("access", &["catalog", "clock", "model"]),
+    ("signing", &["access", "model", "operator", "scf"]),
     ("events", &["clock", "dispatch", "model", "telemetry"]),
     (
         "engine",
@@ -103,6 +99,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "model",
             "ownership",
             "scf",
+            "signing",
             "telemetry",
             "traffic",
             "worker",
@@ -137,6 +134,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "purge",
             "sandbox",
             "scf",
+            "signing",
             "telemetry",
             "traffic",
             "triggers",

@@ -1,4 +1,4 @@
-//! The source of a connection, for accounting.
+//! The source of connections and requests, for accounting.
 
 use std::net::IpAddr;
 

@@ -11,14 +11,14 @@ const REQUIRED_HEADERS: [&str; 3] = ["x-tc-action", "x-tc-version", "x-tc-timest
 /// Optional headers of the same kind.
 const OPTIONAL_HEADERS: [&str; 2] = ["x-tc-region", "x-tc-token"];
 /// The header with the nonce.
-pub(super) const NONCE: &str = "x-tc-nonce";
+const NONCE: &str = "x-tc-nonce";
 const NONCE_LENGTH: std::ops::RangeInclusive<usize> = 16..=64;
 
 /// Checks the signed parts of a request to the operator's API. Returns the nonce in lower case.
 ///
 /// # Errors
 /// `AuthFailure.SignatureFailure` or `MissingParameter`, naming the header to sign.
-pub(super) fn check_operator(call: &Call<'_>) -> Result<String, Error> {
+pub(crate) fn check_operator(call: &Call<'_>) -> Result<String, Error> {
     let service = operator::SERVICE;
     if call.service() != Some(service) {
         let message = format!(
@@ -49,7 +49,7 @@ pub(super) fn check_operator(call: &Call<'_>) -> Result<String, Error> {
 ///
 /// # Errors
 /// `AuthFailure.SignatureFailure`.
-pub(super) fn check_service(call: &Call<'_>) -> Result<(), Error> {
+pub(crate) fn check_service(call: &Call<'_>) -> Result<(), Error> {
     if call.service() == Some(operator::SERVICE) {
         let message = format!(
             "the signature is for the service {}, which has version {} alone",
@@ -66,7 +66,7 @@ pub(super) fn check_service(call: &Call<'_>) -> Result<(), Error> {
 ///
 /// # Errors
 /// `AuthFailure.SignatureFailure`, naming the header to sign.
-pub(super) fn check_action_signed(call: &Call<'_>) -> Result<(), Error> {
+pub(crate) fn check_action_signed(call: &Call<'_>) -> Result<(), Error> {
     if call.is_version_1() || call.is_whole() {
         return Ok(());
     }

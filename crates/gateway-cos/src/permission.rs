@@ -1,29 +1,27 @@
 //! Authorisation of actions on buckets and objects.
 
+use access::{Action, Principal};
 use bucket::AccessRequest;
-use model::Decision;
-
-use crate::Principal;
 
 /// Service name of buckets and objects in policies.
 const SERVICE: &str = "cos";
 
+/// Returns the actions on buckets and objects that policies can name.
+pub fn policy_actions() -> Vec<&'static str> {
+    bucket::s3::actions().collect()
+}
+
 /// Returns whether a principal may perform an action on its own account's buckets.
-pub fn may_access(identity: &Principal, region: &str, access: &AccessRequest<'_>) -> bool {
+pub(crate) fn may_access(identity: &Principal, region: &str, access: &AccessRequest<'_>) -> bool {
     // Another account's buckets are only open by their ACLs.
     if access.app_id != identity.owner.id.0 {
         return false;
     }
-    let mut allowed = false;
-    for path in paths(access) {
-        let resource = identity.resource(SERVICE, region, &path);
-        match identity.decide(access.action, &resource) {
-            Decision::ExplicitDeny => return false,
-            Decision::Allowed => allowed = true,
-            Decision::ImplicitDeny => {}
-        }
-    }
-    allowed
+    let action = Action {
+        service: SERVICE,
+        names: &[access.action],
+    };
+    identity.allows(&action, region, &paths(access))
 }
 
 /// Returns the resource paths that policies may use. A bucket matches with and without a trailing slash.
