@@ -1,6 +1,4 @@
-//! What is to be authorised: an action on resources, without any API's wire.
-
-use crate::resource_ref::ResourceRef;
+//! Actions, as policies and rate limits name them.
 
 /// An action of an API, as policies and rate limits name it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,15 +14,6 @@ impl<'a> Action<'a> {
     pub fn name(&self) -> &'a str {
         self.names.first().copied().unwrap_or_default()
     }
-}
-
-/// A request to be authorised: an action, and all resources that it names.
-#[derive(Clone, Copy, Debug)]
-pub struct Request<'a> {
-    /// The action.
-    pub action: Action<'a>,
-    /// The resources. All of them must be allowed.
-    pub resources: &'a [ResourceRef<'a>],
 }
 
 /// The actions that policies and rate limits can name.

@@ -6,11 +6,11 @@ use std::sync::Arc;
 use model::{AccountId, FunctionKey, Policy, Secret};
 
 use crate::Access;
-use crate::action::{INVOKE_URL, Request};
+use crate::action::INVOKE_URL;
 use crate::error::{AuthError, Denied, NotAdmitted, PlainRootKey, RateLimited};
 use crate::policy_validator::PolicyValidator;
 use crate::principal::Principal;
-use crate::resource_ref::ResourceRef;
+use crate::resource_ref::{Request, ResourceRef};
 use crate::signature::Signature;
 
 /// The transport of a request: its source address, and whether others could read it.

@@ -32,9 +32,7 @@ use std::time::{Duration, Instant};
 use catalog::{Catalog, MasterKeys};
 use model::{AccountId, RecursionDepth, Role, RoleName, Secret};
 
-pub use self::action::{
-    Action, GET_LAYER_VERSION, GET_OBJECT, INVOKE, INVOKE_URL, KnownActions, Request,
-};
+pub use self::action::{Action, GET_LAYER_VERSION, GET_OBJECT, INVOKE, INVOKE_URL, KnownActions};
 pub use self::authorization::Transport;
 pub use self::call_chains::{CallChains, ChainMember};
 pub use self::error::{AuthError, Denied, NotAdmitted, PlainRootKey, RateLimited};
@@ -45,7 +43,7 @@ pub use self::limits::{RateLimits, parse_rates};
 pub use self::nonces::Nonces;
 use self::principal::Rights;
 pub use self::principal::{Owner, Principal};
-pub use self::resource_ref::ResourceRef;
+pub use self::resource_ref::{Request, ResourceRef};
 pub use self::rules::{AccessRules, Operator, Signatures};
 pub use self::signature::{Nonce, Signature};
 use self::token::{PREFIX, RoleGrant, TokenIssuer};

@@ -2,12 +2,19 @@
 
 use model::{AccountId, BucketName, Decision};
 
-use crate::action::{
-    Action, GET_BUCKET, GET_LAYER_VERSION, GET_OBJECT, INVOKE, PASS_ROLE, Request,
-};
+use crate::action::{Action, GET_BUCKET, GET_LAYER_VERSION, GET_OBJECT, INVOKE, PASS_ROLE};
 use crate::error::Denied;
 use crate::principal::Principal;
 use crate::scope;
+
+/// A request to be authorised: an action, and all resources that it names.
+#[derive(Clone, Copy, Debug)]
+pub struct Request<'a> {
+    /// The action.
+    pub action: Action<'a>,
+    /// The resources. All of them must be allowed.
+    pub resources: &'a [ResourceRef<'a>],
+}
 
 /// A resource named by a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
