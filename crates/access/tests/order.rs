@@ -1,4 +1,5 @@
 //! The order of an authentication's checks, seen by a signature that records them.
+#![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
 use std::cell::RefCell;
 use std::net::IpAddr;
@@ -121,55 +122,56 @@ async fn open(failures: u32) -> (Access, tempfile::TempDir) {
     (access, directory)
 }
 
+/// Key, token, the check that fails, the checks that ran, and the error; `None` = authenticated.
+type Row = (
+    &'static str,
+    Option<&'static str>,
+    Option<&'static str>,
+    &'static [&'static str],
+    Option<AuthError<&'static str>>,
+);
+
 #[tokio::test]
 async fn each_failure_ends_the_checks_in_their_order() {
     let (access, _directory) = open(0).await;
-    let all = ["scheme", "scope", "signature"];
-    // Key, token, the check that fails, the checks that ran, and the error; `None` = authenticated.
-    type Row = (
-        &'static str,
-        Option<&'static str>,
-        Option<&'static str>,
-        &'static [&'static str],
-        Option<AuthError<&'static str>>,
-    );
+    static ALL: [&str; 3] = ["scheme", "scope", "signature"];
     let signature = |name| Some(AuthError::Signature(name));
     let rows: [Row; 11] = [
-        ("plain", None, None, &all, None),
-        ("operator", None, None, &all, None),
+        ("plain", None, None, &ALL, None),
+        ("operator", None, None, &ALL, None),
         (
             "plain",
             None,
             Some("scheme"),
-            &all[..1],
+            &ALL[..1],
             signature("scheme"),
         ),
         (
             "unknown",
             None,
             Some("scope"),
-            &all[..2],
+            &ALL[..2],
             signature("scope"),
         ),
         (
             "unknown",
             None,
             Some("signature"),
-            &all[..2],
+            &ALL[..2],
             Some(AuthError::UnknownKey),
         ),
         (
             "plain",
             Some("token"),
             Some("signature"),
-            &all[..2],
+            &ALL[..2],
             Some(AuthError::TokenUnexpected),
         ),
         (
             "plain",
             None,
             Some("signature"),
-            &all,
+            &ALL,
             signature("signature"),
         ),
         // Without the secret, a disabled key looks like any other.
@@ -177,15 +179,15 @@ async fn each_failure_ends_the_checks_in_their_order() {
             "disabled",
             None,
             Some("signature"),
-            &all,
+            &ALL,
             signature("signature"),
         ),
-        ("disabled", None, None, &all, Some(AuthError::DisabledKey)),
+        ("disabled", None, None, &ALL, Some(AuthError::DisabledKey)),
         (
             "AKIDTx",
             None,
             Some("signature"),
-            &all[..2],
+            &ALL[..2],
             Some(AuthError::TokenMissing),
         ),
         (
