@@ -67,7 +67,7 @@ impl Cluster {
 
     /// Starts a server that does not run, and waits until it listens.
     pub fn restart(&mut self, index: usize) {
-        let mut server = Command::new(binary())
+        let mut server = Command::new(nats_binary())
             .arg("-c")
             .arg(self.directory.path().join(format!("s{index}.conf")))
             .stderr(Stdio::piped())
@@ -144,7 +144,8 @@ impl Drop for Cluster {
     }
 }
 
-fn binary() -> PathBuf {
+/// Returns the program of the NATS server.
+pub fn nats_binary() -> PathBuf {
     let path = std::env::var_os(SERVER).map_or_else(|| PathBuf::from(INSTALLED), PathBuf::from);
     assert!(
         Path::new(&path).exists(),

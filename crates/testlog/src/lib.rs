@@ -8,7 +8,7 @@ mod cluster;
 mod contents;
 mod simulated;
 
-pub use cluster::Cluster;
+pub use cluster::{Cluster, nats_binary};
 pub use contents::{Contents, dump};
 pub use simulated::{Faults, Simulated};
 

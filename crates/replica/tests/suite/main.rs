@@ -8,5 +8,6 @@ mod faults;
 mod limits;
 mod nats;
 mod sealed;
+mod secured;
 mod snapshots;
 mod world;
