@@ -57,6 +57,8 @@ type Entries = BoxStream<'static, Result<Entry, LogError>>;
 enum Interrupted {
     /// It goes on after a pause.
     Wait(String),
+    /// It goes on from a snapshot.
+    Behind(String),
     /// It goes on when the operator has acted.
     Stop(String),
 }
@@ -102,6 +104,12 @@ impl<M: Machine, L: Log> Follower<M, L> {
                     self.status
                         .send_replace(Status::Waiting { applied, reason });
                     tokio::time::sleep(PAUSE).await;
+                }
+                Interrupted::Behind(reason) => {
+                    warn!(reason, "the database has to be replaced by a snapshot");
+                    submitted.stop(&SubmitError::Stopped(reason.clone()));
+                    self.status.send_replace(Status::Behind { reason });
+                    return self.database;
                 }
                 Interrupted::Stop(reason) => {
                     error!(reason, "the log is not followed any more");
@@ -219,7 +227,7 @@ impl<M: Machine, L: Log> Follower<M, L> {
         }
         let through = self.database.position();
         if matches!(contents, Contents::Control(Control::Founded)) && through == Position(0) {
-            return Err(Interrupted::Stop(
+            return Err(Interrupted::Behind(
                 "the log begins with a database that was restored into it. Start from its snapshot"
                     .to_owned(),
             ));
@@ -402,7 +410,7 @@ impl From<LogError> for Interrupted {
     fn from(error: LogError) -> Self {
         match error {
             LogError::Unavailable(_) => Self::Wait(error.to_string()),
-            LogError::Trimmed { .. } => Self::Stop(format!("{error}. Start from a snapshot")),
+            LogError::Trimmed { .. } => Self::Behind(format!("{error}. Start from a snapshot")),
             LogError::Unreadable(_) => Self::Stop(error.to_string()),
         }
     }

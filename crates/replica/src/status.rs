@@ -17,6 +17,12 @@ pub enum Status {
         /// What it waits for.
         reason: String,
     },
+    /// It cannot go on from its own database: the log was trimmed behind it. It is to be closed, [prepared](crate::snapshot::Snapshots::prepare)
+    /// and started again.
+    Behind {
+        /// Why.
+        reason: String,
+    },
     /// It cannot go on without the operator.
     Stopped {
         /// Why, and what to do.

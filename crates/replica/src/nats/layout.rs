@@ -47,7 +47,6 @@ impl Layout {
         let mut states = self.stream("states", STATE_BYTES);
         states.discard = DiscardPolicy::Old;
         states.max_messages_per_subject = 1;
-        states.deny_delete = false;
         let mut streams = vec![states, self.stream("cluster", self.cluster_bytes)];
         let bytes = self.shard_bytes / u64::from(SHARD_STREAMS);
         streams.extend((0..SHARD_STREAMS).map(|n| self.stream(&format!("shards-{n}"), bytes)));

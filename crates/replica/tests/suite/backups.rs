@@ -6,7 +6,10 @@ use std::sync::Arc;
 
 use replica::backup::{BackupError, Backups, Source};
 use replica::snapshot::{Snapshots, Start};
-use replica::{Blobs, Database, Limits, ObjectBlobs, Replica, Time, Vault, digest};
+use replica::{
+    Blobs, Control, Database, Header, Limits, Log, ObjectBlobs, Record, Replica, Time, Vault,
+    WriterId, digest,
+};
 use rusqlite::Connection;
 use seal::{Key, Seals};
 use tempfile::TempDir;
@@ -294,9 +297,18 @@ fn an_installation_moves_from_an_embedded_database_to_a_log_and_back() {
         assert!(!copy.exists());
         // One that starts without looking for a snapshot does not go on from nothing.
         let unprepared = Node::start(&place.path("unprepared"), &log);
-        let mut status = unprepared.replica.status();
-        let stopped = status.wait_for(|status| matches!(status, replica::Status::Stopped { .. }));
-        drop(stopped.await.unwrap());
+        assert!(unprepared.stopped().await.contains("snapshot"));
+        let header = Header {
+            writer: WriterId([1; 16]),
+            number: 1,
+            base: 1,
+            time: Time(1),
+        };
+        let begun = Simulated::new(4, Faults::NONE);
+        let founded = Record::encode_control(&header, &Control::Founded);
+        begun.append(founded).await.unwrap();
+        let early = Node::start(&place.path("early"), &begun);
+        assert!(early.stopped().await.contains("restored into it"));
 
         let mut nodes = Vec::new();
         for name in ["a", "b"] {

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use futures_util::StreamExt;
 use replica::snapshot::{Confirmation, Snapshots, Start};
 use replica::{
-    Blobs, Header, Log, ObjectBlobs, Position, Record, SealedLog, Status, Time, Vault, WriterId,
+    Blobs, Header, Log, ObjectBlobs, Position, Record, SealedLog, Time, Vault, WriterId,
 };
 use seal::{Key, Seals};
 use testlog::{Faults, Simulated, clock, dump, paused};
@@ -27,12 +27,6 @@ fn seals(first: u8, older: &[u8]) -> Arc<Seals> {
 
 fn sealed(log: &Simulated, keys: &Arc<Seals>) -> SealedLog<Simulated> {
     SealedLog::new(log.clone(), keys.clone(), "bank")
-}
-
-async fn stopped(node: &Node) -> String {
-    let mut status = node.replica.status();
-    let stopped = status.wait_for(|status| matches!(status, Status::Stopped { .. }));
-    format!("{:?}", *stopped.await.unwrap())
 }
 
 async fn records(log: &Simulated) -> Vec<Bytes> {
@@ -73,7 +67,7 @@ fn the_logs_servers_learn_nothing_of_commands_and_keys_can_be_changed() {
             assert!(!found, "{record:?}");
         }
         assert!(
-            stopped(&old)
+            old.stopped()
                 .await
                 .contains("master key key-2, which is not here")
         );
@@ -115,7 +109,7 @@ fn records_that_are_plain_moved_or_modified_stop_the_replica() {
             let log = Simulated::new(1, Faults::NONE);
             log.append(record).await.unwrap();
             let node = Node::start_with(&directory.path().join(name), sealed(&log, &keys), clock());
-            let reason = stopped(&node).await;
+            let reason = node.stopped().await;
             assert!(reason.contains(expected), "{name}: {reason}");
             assert_eq!(node.close().await.machine().applied, 0);
         }
@@ -123,9 +117,9 @@ fn records_that_are_plain_moved_or_modified_stop_the_replica() {
         elsewhere.append(good).await.unwrap();
         let other = SealedLog::new(elsewhere.clone(), keys.clone(), "other");
         let node = Node::start_with(&directory.path().join("other"), other, clock());
-        assert!(stopped(&node).await.contains("modified or moved"));
+        assert!(node.stopped().await.contains("modified or moved"));
         let node = Node::start(&directory.path().join("no key"), &elsewhere);
-        assert!(stopped(&node).await.contains("no master key"));
+        assert!(node.stopped().await.contains("no master key"));
     });
 }
 

@@ -122,7 +122,7 @@ async fn a_server_and_its_clients_prove_each_other_who_they_are() {
     appends(&secured).await;
     let other = tempfile::tempdir().unwrap();
     let other = Authority::new(other.path());
-    let mut wrong = vec![secured.clone(), secured.clone(), secured];
+    let mut wrong = [secured.clone(), secured.clone(), secured];
     wrong[0].tls.authority = Some(other.path("ca.pem"));
     wrong[1].tls.certificate = None;
     wrong[2].tls.certificate = Some(other.sign("client"));

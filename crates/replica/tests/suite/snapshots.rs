@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -9,14 +10,15 @@ use futures_util::stream::BoxStream;
 use replica::snapshot::{Confirmation, Snapshots, Start};
 use replica::{
     AppendError, Blobs, Entry, Limits, Log, LogError, LogIdentity, ObjectBlobs, Position, Replica,
-    Status, Usage, Vault,
+    Status, SubmitError, Usage, Vault,
 };
 use rusqlite::Connection;
+use seeded::Random;
 use tempfile::TempDir;
 use testlog::{Faults, Simulated, clock, dump, paused};
 
 use crate::bank::{Bank, Outcome, deposit};
-use crate::world::{Node, directory};
+use crate::world::{Node, check, directory};
 
 /// The snapshots that all nodes of a test see.
 struct Store {
@@ -41,6 +43,27 @@ impl Store {
         self.directory.path().join(name)
     }
 
+    /// Keeps a database as it is now on the disk.
+    fn keep(&self, name: &str) {
+        std::fs::copy(self.path(name), self.path(&format!("old-{name}"))).unwrap();
+    }
+
+    /// Removes a database, puts the one that was kept in its place, or leaves it.
+    fn forget(&self, name: &str, random: &mut Random) {
+        let old = self.path(&format!("old-{name}"));
+        let choice = random.below(3);
+        if choice == 2 || (choice == 1 && !old.exists()) {
+            return;
+        }
+        for suffix in ["", "-wal", "-shm"] {
+            // The last two may not be there.
+            let _ = std::fs::remove_file(self.path(&format!("{name}{suffix}")));
+        }
+        if choice == 1 {
+            std::fs::copy(old, self.path(name)).unwrap();
+        }
+    }
+
     async fn start(&self, name: &str, log: &Simulated) -> Node {
         self.snapshots.prepare(&self.path(name), log).await.unwrap();
         Node::start(&self.path(name), log)
@@ -61,12 +84,6 @@ async fn deposits(node: &Node, ids: std::ops::Range<u64>) {
     for id in ids {
         node.replica.submit(deposit(id, 0, 1)).await.unwrap();
     }
-}
-
-async fn stopped(node: &Node) -> String {
-    let mut status = node.replica.status();
-    let stopped = status.wait_for(|status| matches!(status, Status::Stopped { .. }));
-    format!("{:?}", *stopped.await.unwrap())
 }
 
 /// Balances and history are equal; the tables of the replica go on growing.
@@ -116,7 +133,7 @@ fn a_log_is_trimmed_only_when_another_replica_had_the_same_contents() {
         let a = store.start("a", &log).await;
         deposits(&a, 0..10).await;
         let stored = store.snapshot(&a, &log);
-        let alone = tokio::time::timeout(std::time::Duration::from_secs(600), stored).await;
+        let alone = tokio::time::timeout(Duration::from_secs(600), stored).await;
         assert!(alone.is_err(), "nobody confirms it");
         assert_eq!(log.trimmed().await.unwrap(), Position(0));
         let b = store.start("b", &log).await;
@@ -163,6 +180,99 @@ fn snapshots_are_stored_and_confirmed_while_the_log_is_at_its_worst() {
     }
 }
 
+/// Set to a seed to repeat its run alone.
+const SEED: &str = "VIRGA_SNAPSHOT_SEED";
+
+#[test]
+fn nodes_that_die_and_come_back_with_less_lose_nothing_while_the_log_is_trimmed() {
+    let one = std::env::var(SEED).ok().map(|seed| seed.parse().unwrap());
+    let mut trimmed = 0;
+    for seed in one.map_or(1..=12, |seed| seed..=seed) {
+        let run = async { tokio::time::timeout(Duration::from_hours(2), schedule(seed)).await };
+        trimmed += paused(run).unwrap_or_else(|_| panic!("seed {seed} does not end"));
+    }
+    assert!(
+        one.is_some() || trimmed > 10,
+        "the log was trimmed {trimmed} times"
+    );
+}
+
+/// Runs one schedule, and returns how often the log was trimmed.
+async fn schedule(seed: u64) -> u64 {
+    const NAMES: [&str; 3] = ["a", "b", "c"];
+    let (store, log) = (Store::new(), Simulated::new(seed, Faults::MANY));
+    let mut random = Random::new(seed);
+    let mut nodes = Vec::new();
+    for name in NAMES {
+        nodes.push(store.start(name, &log).await);
+    }
+    let (mut answered, mut id, mut trimmed) = (Vec::new(), 0, 0);
+    for _ in 0..8 {
+        for (index, name) in NAMES.iter().enumerate() {
+            if matches!(
+                &*nodes[index].replica.status().borrow(),
+                Status::Behind { .. }
+            ) {
+                drop(nodes.remove(index).close().await);
+                nodes.insert(index, store.start(name, &log).await);
+            }
+        }
+        let mut waiting = Vec::new();
+        for node in &nodes {
+            for _ in 0..random.below(6) {
+                id += 1;
+                let change = deposit(id, (id % 3) as u8, (id % 7) as i64 - 2);
+                waiting.push((change.clone(), node.replica.submit(change)));
+            }
+        }
+        // What is under way when a node dies has no answer.
+        let which = random.below(3) as usize;
+        match random.below(4) {
+            0 => {
+                let copy = store.path("copy");
+                let snapshots = &store.snapshots;
+                let replica = &nodes[which].replica;
+                snapshots
+                    .store(replica, &log, &copy, Confirmation::Replica)
+                    .await
+                    .unwrap();
+                trimmed += 1;
+            }
+            1 => store.keep(NAMES[which]),
+            _ => {
+                let node = nodes.remove(which);
+                node.kill().await;
+                store.forget(NAMES[which], &mut random);
+                nodes.insert(which, store.start(NAMES[which], &log).await);
+            }
+        }
+        for (change, answer) in waiting {
+            // A replica that fell behind says that it cannot know.
+            let answer = answer.await.map_err(|error| match error {
+                SubmitError::Stopped(_) => SubmitError::Closed,
+                other => other,
+            });
+            answered.push((change, answer));
+        }
+    }
+    log.calm();
+    let last = store.start("last", &log).await;
+    last.replica.barrier().await.unwrap();
+    for node in nodes {
+        if node.replica.barrier().await.is_err() {
+            let status = node.replica.status().borrow().clone();
+            assert!(
+                matches!(status, Status::Behind { .. }),
+                "seed {seed}: {status:?}"
+            );
+        }
+    }
+    let path = last.path.clone();
+    drop(last.close().await);
+    check(&format!("seed {seed}"), &path, &answered);
+    trimmed
+}
+
 #[test]
 fn a_replica_without_a_snapshot_that_reaches_the_log_is_refused_with_what_to_do() {
     paused(async {
@@ -192,7 +302,7 @@ fn a_replica_without_a_snapshot_that_reaches_the_log_is_refused_with_what_to_do(
 
         // Without the check at the start, a replica says so itself.
         let d = Node::start(&store.path("d"), &log);
-        assert!(stopped(&d).await.contains("Start from a snapshot"));
+        assert!(d.stopped().await.contains("Start from a snapshot"));
         equal(a, b).await;
     });
 }
@@ -208,7 +318,7 @@ fn copies_from_a_lost_logs_future_or_of_another_log_are_refused() {
         // The log's servers came back without what the snapshot has.
         log.lose_last((log.length() - at.0 + 1) as usize);
         let future = store.start("c", &log).await;
-        assert!(stopped(&future).await.contains("has lost records"));
+        assert!(future.stopped().await.contains("has lost records"));
 
         // The log was made anew: snapshots of the old one are not taken, and its databases are refused.
         log.replace();
@@ -252,7 +362,7 @@ fn a_replica_whose_database_differs_stops_and_the_others_go_on() {
         // As a bit that flips on a disk, or a statement whose result depends on the machine.
         damage(&nodes[1].path);
         store.snapshot(&nodes[0], &log).await;
-        let reason = stopped(&nodes[1]).await;
+        let reason = nodes[1].stopped().await;
         assert!(reason.contains("differs from other replicas"), "{reason}");
         deposits(&nodes[2], 20..30).await;
         let [a, _, c] = nodes;
@@ -272,7 +382,7 @@ fn two_replicas_that_differ_both_stop_and_the_log_is_not_trimmed() {
         let stored = store
             .snapshots
             .store(&a.replica, &log, &copy, Confirmation::Replica);
-        let both = async { (stopped(&a).await, stopped(&b).await) };
+        let both = async { (a.stopped().await, b.stopped().await) };
         tokio::select! {
             stored = stored => panic!("{stored:?}"),
             _ = both => {}
@@ -342,7 +452,7 @@ fn a_reader_that_lags_while_the_log_is_trimmed_notices_that_it_misses_records() 
             asked: false.into(),
         };
         let lagging = Node::start_with(&store.path("late"), late, clock());
-        let reason = stopped(&lagging).await;
+        let reason = lagging.stopped().await;
         assert!(reason.contains("trimmed up to record 10"), "{reason}");
         let database = lagging.close().await;
         assert_eq!(

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use replica::{Clock, Database, Limits, Log, Position, Replica, Status, SubmitError};
 use rusqlite::Connection;
@@ -44,12 +45,22 @@ impl Node {
         status.wait_for(reached).await.unwrap();
     }
 
+    /// Waits until it stops, and returns why.
+    pub(crate) async fn stopped(&self) -> String {
+        let mut status = self.replica.status();
+        let stopped = status.wait_for(has_stopped);
+        let stopped = tokio::time::timeout(Duration::from_hours(1), stopped).await;
+        format!("{:?}", *stopped.unwrap().unwrap())
+    }
+
     /// Ends it at once, as a kill does.
     pub(crate) async fn kill(self) {
         self.appender.abort();
         self.follower.abort();
-        assert!(self.appender.await.unwrap_err().is_cancelled());
-        assert!(self.follower.await.unwrap_err().is_cancelled());
+        for ended in [self.appender.await, self.follower.await.map(drop)] {
+            // It may have stopped before.
+            assert!(ended.map_or_else(|error| error.is_cancelled(), |()| true));
+        }
     }
 
     /// Ends it once everything submitted is applied.
@@ -58,6 +69,10 @@ impl Node {
         self.appender.await.unwrap();
         self.follower.await.unwrap()
     }
+}
+
+fn has_stopped(status: &Status) -> bool {
+    matches!(status, Status::Stopped { .. } | Status::Behind { .. })
 }
 
 pub(crate) fn directory() -> TempDir {
