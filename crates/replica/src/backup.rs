@@ -108,6 +108,9 @@ pub enum BackupError {
     /// The file to be restored is there.
     #[error("{} is there already: restore into an empty directory", .0.display())]
     Exists(PathBuf),
+    /// A replica's name cannot be the name of a file.
+    #[error("a replica in a backup is named {0:?}: letters, digits, '-' and '_' are allowed")]
+    Name(String),
     /// The system has no random numbers.
     #[error("failed to name a backup: {0}")]
     Random(String),
@@ -158,6 +161,9 @@ impl Backups {
         begun: Time,
         work: &Path,
     ) -> Result<Backup, BackupError> {
+        if let Some((replica, _)) = sources.iter().find(|(replica, _)| !is_name(replica)) {
+            return Err(BackupError::Name((*replica).to_owned()));
+        }
         let id = WriterId::random().map_err(|error| BackupError::Random(error.to_string()))?;
         let id = format!("{id:?}");
         let copies = Copies::new(work, &id);
@@ -223,6 +229,14 @@ impl Backups {
         let backup: Backup = self.vault.get_json(&described(&found)).await?;
         if backup.version != VERSION {
             return Err(BackupError::Version(found, backup.version));
+        }
+        // They become names of files, and whoever can write to the store of a backup without keys can write any.
+        let bad = backup
+            .databases
+            .iter()
+            .find(|database| !is_name(&database.replica));
+        if let Some(StoredDatabase { replica, .. }) = bad {
+            return Err(BackupError::Name(replica.clone()));
         }
         Ok(backup)
     }
@@ -361,6 +375,11 @@ fn check(file: &Path, expected: &str) -> Result<(), String> {
         Ok(_) => Err("its contents differ from what was copied".to_owned()),
         Err(error) => Err(error.to_string()),
     }
+}
+
+fn is_name(replica: &str) -> bool {
+    let allowed = |c: char| c.is_ascii_alphanumeric() || "-_".contains(c);
+    !replica.is_empty() && replica.chars().all(allowed)
 }
 
 fn described(name: &str) -> String {

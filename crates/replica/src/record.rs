@@ -230,6 +230,8 @@ pub enum RecordError {
 
 #[cfg(test)]
 mod tests {
+    use seeded::Random;
+
     use super::*;
 
     fn header() -> Header {
@@ -257,6 +259,46 @@ mod tests {
         assert_eq!(record.header, header());
         let commands = commands.map(Bytes::from);
         assert_eq!(record.contents, Contents::Commands(commands.to_vec()));
+    }
+
+    #[test]
+    fn whatever_bytes_a_log_has_are_read_or_refused() {
+        let mut random = Random::new(1);
+        let (control, commands) = (Control::Founded, [b"one".to_vec(), Vec::new()]);
+        let records = [
+            Record::encode(&header(), &commands),
+            Record::encode_control(&header(), &control),
+        ];
+        let key = seal::Key {
+            id: "key".to_owned(),
+            bytes: [1; 32],
+        };
+        let seals = Seals::new(key, []);
+        for record in records {
+            let sealed = seal(&seals, "log", &record).unwrap();
+            assert_eq!(unseal(&seals, "log", &sealed).unwrap(), record);
+            assert_eq!(
+                Record::decode(sealed.clone()).unwrap_err(),
+                RecordError::Sealed
+            );
+            for _ in 0..20_000 {
+                let bytes = random.mutated(&record);
+                if let Ok(read) = Record::decode(bytes.clone().into()) {
+                    let again = match &read.contents {
+                        Contents::Commands(commands) => {
+                            let commands: Vec<_> = commands.iter().map(|c| c.to_vec()).collect();
+                            Record::encode(&read.header, &commands)
+                        }
+                        Contents::Control(control) => Record::encode_control(&read.header, control),
+                    };
+                    let again = Record::decode(again).unwrap();
+                    assert_eq!((again.header, again.contents), (read.header, read.contents));
+                }
+                let bytes = random.mutated(&sealed);
+                let opened = unseal(&seals, "log", &bytes);
+                assert!(opened.is_err() || bytes == sealed, "{bytes:?}");
+            }
+        }
     }
 
     #[test]

@@ -6,6 +6,7 @@
 mod choice;
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use futures_util::StreamExt;
 use rusqlite::{Connection, params};
@@ -31,6 +32,13 @@ const VERSION: u32 = 1;
 const KEPT: usize = 2;
 /// Bytes of records after which a snapshot is worth it, however small the database is.
 const LEAST: u64 = 64 << 20;
+
+/// How often it is looked whether a snapshot is due.
+const LOOK: Duration = Duration::from_secs(5);
+/// The pause after one that failed.
+const PAUSE: Duration = Duration::from_secs(30);
+/// How long one may take.
+const LONGEST: Duration = Duration::from_mins(10);
 
 /// Copies the database in a file to another file, and returns the position of the copy. Writers go on meanwhile.
 ///
@@ -171,6 +179,38 @@ impl Snapshots {
         );
         self.clean(&manifest).await?;
         Ok(manifest)
+    }
+
+    /// Stores a snapshot whenever one is due. Never ends; one member of the log's replicas does it. A snapshot that fails is tried again
+    /// after a pause.
+    pub async fn keep<M: Machine>(
+        &self,
+        replica: &Replica<M>,
+        log: &impl Log,
+        database: &Path,
+        confirmation: Confirmation,
+    ) {
+        let copy = with_suffix(database, ".copy");
+        loop {
+            tokio::time::sleep(LOOK).await;
+            // A size that cannot be read is that of a small database.
+            let size = std::fs::metadata(database).map_or(0, |file| file.len());
+            if !is_due(replica.bytes_since_snapshot(), size) {
+                continue;
+            }
+            let stored = self.store(replica, log, &copy, confirmation);
+            match tokio::time::timeout(LONGEST, stored).await {
+                Ok(Ok(_)) => {}
+                Ok(Err(error)) => {
+                    warn!(log = self.log, %error, "failed to store a snapshot; the log is not trimmed");
+                    tokio::time::sleep(PAUSE).await;
+                }
+                Err(_) => warn!(
+                    log = self.log,
+                    "a snapshot was not confirmed within {LONGEST:?}, so the log is not trimmed; is another replica up?"
+                ),
+            }
+        }
     }
 
     async fn upload(

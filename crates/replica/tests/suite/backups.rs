@@ -249,6 +249,30 @@ async fn damage_and_a_wrong_key_are_found_and_nothing_is_restored() {
 }
 
 #[tokio::test]
+async fn a_backup_that_names_files_elsewhere_is_refused() {
+    let place = Place::new(None);
+    let (replica, thread) = embedded(&place.path("bank"));
+    replica.submit(deposit(1, 0, 1)).await.unwrap();
+    let sources: [(&str, &dyn Source); 1] = [("bank", &replica)];
+    let name = place.make(&sources, 1).await;
+    let mut backup = place.backups.get(None).await.unwrap();
+    for named in ["../bank", "/bank", "a/b", "", "a\0b"] {
+        backup.databases[0].replica = named.to_owned();
+        let vault = Vault::new(place.blobs.clone(), None);
+        let stored = format!("backups/{name}");
+        vault.put_json(&stored, &backup).await.unwrap();
+        let refused = place.backups.get(None).await;
+        assert!(matches!(refused, Err(BackupError::Name(_))), "{refused:?}");
+        let sources: [(&str, &dyn Source); 1] = [(named, &replica)];
+        let work = place.path("work");
+        let refused = place.backups.make(&sources, Time(2), &work).await;
+        assert!(matches!(refused, Err(BackupError::Name(_))), "{refused:?}");
+    }
+    drop(replica);
+    drop(thread.join().unwrap());
+}
+
+#[tokio::test]
 async fn a_mark_that_was_not_ended_is_kept_over_a_restart_and_ends_by_itself() {
     let directory = directory();
     let path = directory.path().join("bank");

@@ -155,6 +155,14 @@ fn logs_that_share_a_stream_are_trimmed_apart_and_a_trimmed_one_knows_its_end() 
             streams.shard(1).await.unwrap(),
             streams.shard(5).await.unwrap(),
         );
+        // virga's own user can neither remove streams nor single records.
+        let mut context = async_nats::jetstream::new(connect(&cluster.connection()).await.unwrap());
+        context.set_timeout(Duration::from_millis(300));
+        let stream = context.get_stream("virga-acme-shards-1").await.unwrap();
+        assert!(context.delete_stream("virga-acme-shards-1").await.is_err());
+        assert!(stream.delete_message(1).await.is_err());
+        assert!(stream.get_info().await.is_ok());
+
         assert_ne!(
             one.identity().await.unwrap(),
             five.identity().await.unwrap()

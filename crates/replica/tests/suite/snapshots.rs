@@ -9,15 +9,15 @@ use bytes::Bytes;
 use futures_util::stream::BoxStream;
 use replica::snapshot::{Confirmation, Snapshots, Start};
 use replica::{
-    AppendError, Blobs, Entry, Limits, Log, LogError, LogIdentity, ObjectBlobs, Position, Replica,
-    Status, SubmitError, Usage, Vault,
+    AppendError, BlobError, Blobs, Entry, Limits, Log, LogError, LogIdentity, ObjectBlobs,
+    Position, Replica, Status, SubmitError, Usage, Vault,
 };
 use rusqlite::Connection;
 use seeded::Random;
 use tempfile::TempDir;
 use testlog::{Faults, Simulated, clock, dump, paused};
 
-use crate::bank::{Bank, Outcome, deposit};
+use crate::bank::{Bank, Change, Outcome, deposit};
 use crate::world::{Node, check, directory};
 
 /// The snapshots that all nodes of a test see.
@@ -123,6 +123,37 @@ fn replicas_that_start_from_nothing_or_an_old_copy_load_the_snapshot_of_a_trimme
             Ok(Outcome::Balance(153))
         );
         equal(a, new).await;
+    });
+}
+
+#[test]
+fn a_snapshot_is_stored_when_enough_was_written() {
+    paused(async {
+        let (store, log) = (Store::new(), Simulated::new(1, Faults::NONE));
+        let (a, b) = (store.start("a", &log).await, store.start("b", &log).await);
+        let writes = async {
+            for id in 0..150 {
+                let large = Change {
+                    padding: 500_000,
+                    ..deposit(id, 0, 1)
+                };
+                a.replica.submit(large).await.unwrap();
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+            while log.trimmed().await.unwrap() == Position(0) {
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+        };
+        let keep = store
+            .snapshots
+            .keep(&a.replica, &log, &a.path, Confirmation::Replica);
+        tokio::select! {
+            () = keep => {}
+            () = writes => {}
+        }
+        let trimmed = log.trimmed().await.unwrap().0;
+        assert!((134..=155).contains(&trimmed), "{trimmed}");
+        equal(a, b).await;
     });
 }
 
@@ -395,6 +426,74 @@ fn damage(database: &Path) {
     let connection = Connection::open(database).unwrap();
     let changed = connection.execute("UPDATE history SET time = time + 1 WHERE id = 5", []);
     assert_eq!(changed.unwrap(), 1);
+}
+
+/// A store that fails now and then.
+struct Flaky {
+    blobs: Arc<ObjectBlobs>,
+    random: std::sync::Mutex<Random>,
+}
+
+impl Flaky {
+    fn fails(&self) -> Result<(), BlobError> {
+        match self.random.lock().unwrap().one_in(4) {
+            true => Err(BlobError::Unavailable("as the test wants it".to_owned())),
+            false => Ok(()),
+        }
+    }
+}
+
+#[async_trait]
+impl Blobs for Flaky {
+    async fn put(&self, name: &str, bytes: Bytes) -> Result<(), BlobError> {
+        self.fails()?;
+        self.blobs.put(name, bytes).await
+    }
+
+    async fn get(&self, name: &str) -> Result<Bytes, BlobError> {
+        self.fails()?;
+        self.blobs.get(name).await
+    }
+
+    async fn list(&self, prefix: &str) -> Result<Vec<String>, BlobError> {
+        self.fails()?;
+        self.blobs.list(prefix).await
+    }
+
+    async fn delete(&self, name: &str) -> Result<(), BlobError> {
+        self.fails()?;
+        self.blobs.delete(name).await
+    }
+}
+
+#[test]
+fn a_store_that_fails_leaves_a_log_that_can_be_joined() {
+    paused(async {
+        let (store, log) = (Store::new(), Simulated::new(1, Faults::NONE));
+        let flaky = Flaky {
+            blobs: store.blobs.clone(),
+            random: Random::new(1).into(),
+        };
+        let snapshots = Snapshots::new(Vault::new(Arc::new(flaky), None), "bank");
+        let (a, b) = (store.start("a", &log).await, store.start("b", &log).await);
+        let (mut stored, mut failed, mut tries) = (0, 0, 0);
+        while stored < 5 || failed < 5 {
+            tries += 1;
+            deposits(&a, tries * 10..tries * 10 + 10).await;
+            let copy = store.path("copy");
+            let taken = snapshots.store(&a.replica, &log, &copy, Confirmation::Replica);
+            match taken.await {
+                Ok(_) => stored += 1,
+                Err(_) => failed += 1,
+            }
+            let name = format!("joins-{tries}");
+            let joins = store.start(&name, &log).await;
+            let paid = joins.replica.submit(deposit(100_000 + tries, 1, 1)).await;
+            assert_eq!(paid, Ok(Outcome::Balance(tries as i64)));
+            drop(joins.close().await);
+        }
+        equal(a, b).await;
+    });
 }
 
 /// A log whose first answer to `trimmed` is from before it was trimmed, as if the reader had stood still since.
