@@ -8,8 +8,8 @@ use operator::{
     DeleteAccountRequest, DeletedAccount, DescribeAccount, ListAccounts,
 };
 
-use super::Failure;
 use super::client::Client;
+use super::failure::Failure;
 use super::key::show_new;
 use super::output::Output;
 

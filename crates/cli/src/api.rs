@@ -5,8 +5,8 @@ use clap::builder::PossibleValuesParser;
 use scf::ACTIONS;
 use serde_json::Value;
 
-use super::Failure;
 use super::client::Client;
+use super::failure::Failure;
 use super::output::Output;
 
 /// Flags of `virga api`.

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::Failure;
+use super::failure::Failure;
 use super::output::Output;
 
 /// Prints the certificate as PEM, also in a pipe.

@@ -10,7 +10,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use thiserror::Error;
 
-use super::CommonArgs;
+use super::common::CommonArgs;
 use super::roots::{self, RootsError};
 
 /// Longer than the maximum timeout of a function.

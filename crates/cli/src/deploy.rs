@@ -12,10 +12,10 @@ use scf::action::{CreateFunction, UpdateFunctionCode, UpdateFunctionConfiguratio
 use scf::types as t;
 use serde_json::Value;
 
-use super::Failure;
 use super::client::Client;
 use super::deployments::Deployments;
 use super::entry::{self, Contents, Wanted};
+use super::failure::Failure;
 use super::functions::get;
 use super::layer;
 use super::output::Output;

@@ -3,8 +3,8 @@
 use clap::{Args, Subcommand};
 use operator::{ListEvents, PurgeEvents, ReplayEvents, Selection, ShowEvent};
 
-use super::Failure;
 use super::client::Client;
+use super::failure::Failure;
 use super::output::Output;
 
 /// Flags of `virga events`.

@@ -5,8 +5,8 @@ use scf::action::{DeleteFunction, GetFunction, ListFunctions};
 use scf::types as t;
 use serde_json::json;
 
-use super::Failure;
 use super::client::Client;
+use super::failure::Failure;
 use super::output::Output;
 
 const PAGE: i64 = 100;

@@ -7,8 +7,8 @@ use clap::Args;
 use scf::action::Invoke;
 use scf::types::{InvokeRequest, InvokeResult};
 
-use super::Failure;
 use super::client::Client;
+use super::failure::Failure;
 use super::output::Output;
 
 /// Flags of `virga invoke`.

@@ -9,8 +9,8 @@ use operator::{
 };
 use serde_json::Value;
 
-use super::Failure;
 use super::client::Client;
+use super::failure::Failure;
 use super::output::Output;
 
 /// Flags of `virga key`.

@@ -13,8 +13,8 @@ use zip::ZipWriter;
 use zip::result::ZipResult;
 use zip::write::SimpleFileOptions;
 
-use super::Failure;
 use super::client::Client;
+use super::failure::Failure;
 use super::output::Output;
 
 /// Libraries in SCF's Python runtimes.

@@ -11,10 +11,12 @@ mod account;
 mod api;
 mod ca;
 mod client;
+mod common;
 mod deploy;
 mod deployments;
 mod entry;
 mod events;
+mod failure;
 mod functions;
 mod invoke;
 mod key;
@@ -38,60 +40,10 @@ use std::process::ExitCode;
 use clap::{Arg, ArgMatches, Args, Command, FromArgMatches, Subcommand};
 use clap_complete::Shell;
 
-use self::client::{Client, ClientError};
+use self::client::Client;
+use self::common::CommonArgs;
+use self::failure::Failure;
 pub use self::output::Output;
-
-/// The error of a command.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum Failure {
-    #[error("the function failed")]
-    Function,
-    #[error("{0}")]
-    Usage(String),
-    #[error(transparent)]
-    Client(#[from] ClientError),
-    #[error("{0}")]
-    Io(#[from] std::io::Error),
-}
-
-impl Failure {
-    fn code(&self) -> u8 {
-        match self {
-            Self::Function => 1,
-            Self::Usage(_) => 2,
-            Self::Client(error) if error.is_authentication() => 4,
-            Self::Client(_) | Self::Io(_) => 3,
-        }
-    }
-}
-
-// Options of all client commands. A doc comment here would become the help of each command.
-#[derive(Args, Clone, Debug)]
-struct CommonArgs {
-    /// Address of the API
-    #[arg(
-        long,
-        env = "VIRGA_ENDPOINT",
-        default_value = "http://127.0.0.1:9400",
-        global = true
-    )]
-    endpoint: String,
-    /// CA certificates (PEM) for an https endpoint, as virga ca prints [default: the system's]
-    #[arg(long, value_name = "FILE", env = "VIRGA_CA", global = true)]
-    ca: Option<PathBuf>,
-    /// The server's data directory, from which credentials are read unless VIRGA_SECRET_ID and VIRGA_SECRET_KEY are set
-    #[arg(long, env = "VIRGA_DATA", global = true, hide_env_values = true)]
-    data: PathBuf,
-    /// Namespace of the function
-    #[arg(long, short, default_value = "default", global = true)]
-    namespace: String,
-    /// Print JSON, also on a terminal
-    #[arg(long, global = true)]
-    json: bool,
-    /// Print text, also in a pipe
-    #[arg(long, global = true, conflicts_with = "json")]
-    text: bool,
-}
 
 #[derive(Debug, Subcommand)]
 enum CliCommand {

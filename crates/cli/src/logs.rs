@@ -7,8 +7,8 @@ use clap::Args;
 use scf::action::GetFunctionLogs;
 use scf::types::{FunctionLog, GetFunctionLogsRequest};
 
-use super::Failure;
 use super::client::Client;
+use super::failure::Failure;
 use super::functions;
 use super::output::Output;
 

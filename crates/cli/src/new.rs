@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use clap::Args;
 use serde_json::json;
 
-use super::Failure;
+use super::failure::Failure;
 use super::output::Output;
 
 const INDEX: &str = include_str!("../../../examples/hello/index.py");

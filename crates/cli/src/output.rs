@@ -5,7 +5,7 @@ use std::io::{self, IsTerminal, Write};
 use clap::ArgMatches;
 use serde::Serialize;
 
-use super::Failure;
+use super::failure::Failure;
 
 /// The output format of a command.
 #[derive(Clone, Copy, Debug)]

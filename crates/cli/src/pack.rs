@@ -14,7 +14,7 @@ use zip::ZipWriter;
 use zip::result::{ZipError, ZipResult};
 use zip::write::SimpleFileOptions;
 
-use super::Failure;
+use super::failure::Failure;
 
 /// Names that are always excluded without a report.
 const ALWAYS_SKIPPED: &[&str] = &[

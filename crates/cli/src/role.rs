@@ -9,8 +9,8 @@ use operator::{
 };
 use serde_json::json;
 
-use super::Failure;
 use super::client::Client;
+use super::failure::Failure;
 use super::key::read_policy;
 use super::output::Output;
 

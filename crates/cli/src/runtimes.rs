@@ -6,9 +6,9 @@ use operator::ListRuntimes;
 use scf::action::CreateFunction;
 use scf::types as t;
 
-use super::Failure;
 use super::client::Client;
 use super::entry::Language;
+use super::failure::Failure;
 
 /// Range of Python 3 minor versions to probe for.
 const PYTHON_MINOR_MIN: u8 = 6;

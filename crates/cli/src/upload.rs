@@ -2,8 +2,8 @@
 
 use ureq::http::{Method, StatusCode};
 
-use super::Failure;
 use super::client::{Client, ClientError};
+use super::failure::Failure;
 use super::output::Output;
 use super::s3::{self, ToSign};
 

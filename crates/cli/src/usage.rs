@@ -3,8 +3,8 @@
 use clap::Args;
 use operator::{ListUsage, UsageRequest};
 
-use super::Failure;
 use super::client::Client;
+use super::failure::Failure;
 use super::output::Output;
 
 const DAY_MS: i64 = 86_400_000;

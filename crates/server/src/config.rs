@@ -5,9 +5,11 @@ mod access;
 mod api;
 mod buckets;
 mod builds;
+mod data;
 mod events;
 mod instances;
 mod log;
+mod opt;
 mod option;
 mod parse;
 mod raw;
@@ -15,8 +17,6 @@ mod sandbox;
 mod sources;
 mod traffic;
 mod urls;
-
-use std::path::PathBuf;
 
 use ::sandbox::network::AddressPlan;
 use clap::{Arg, ArgMatches};
@@ -30,11 +30,12 @@ use self::api::ApiOptions;
 use self::buckets::BucketOptions;
 pub(crate) use self::builds::BuildNetwork;
 use self::builds::BuildOptions;
+pub(crate) use self::data::default_data;
 use self::events::EventOptions;
 use self::instances::InstanceOptions;
 pub(crate) use self::log::LogFormat;
 use self::log::LogOptions;
-use self::option::{Opt, flag, variable};
+use self::opt::{Opt, flag, variable};
 use self::raw::RawConfig;
 pub(crate) use self::sandbox::NetworkReach;
 use self::sandbox::SandboxOptions;
@@ -85,7 +86,7 @@ pub(crate) struct Config {
 /// # Errors
 /// Returns all problems. Each names the source of the value and the allowed values.
 pub(crate) fn resolve(matches: &ArgMatches) -> Result<Config, Vec<String>> {
-    let mut raw = RawConfig::collect(matches);
+    let mut raw = RawConfig::collect(options().collect(), matches);
     let config = Config::read(&mut raw);
     if raw.problems.is_empty() {
         Ok(config)
@@ -190,18 +191,6 @@ pub(crate) fn limits_reference() -> String {
         }
     }
     page
-}
-
-/// Returns the default data directory. The command line looks for the credentials there, too.
-pub(crate) fn default_data() -> PathBuf {
-    const SYSTEM_DATA: &str = "/var/lib/virga";
-    if ::sandbox::user::is_root() {
-        return SYSTEM_DATA.into();
-    }
-    let own = |name, below: &str| Some(PathBuf::from(std::env::var_os(name)?).join(below));
-    own("XDG_DATA_HOME", "virga")
-        .or_else(|| own("HOME", ".local/share/virga"))
-        .unwrap_or(SYSTEM_DATA.into())
 }
 
 #[cfg(test)]

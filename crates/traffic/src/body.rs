@@ -5,7 +5,7 @@
 
 use std::fmt;
 use std::fs::File;
-use std::io::{self, Write};
+use std::io;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,13 +13,12 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt;
 use hyper::body::{Body, Frame};
-use model::AccountId;
 use sha2::{Digest, Sha256};
 use thiserror::Error;
 
-use super::Shared;
 use super::connection::{Connection, Overloaded, Reservation};
 use super::ledger::Medium;
+use super::spooler::SpoolWriter;
 
 /// Largest body kept in memory, in bytes.
 pub const IN_MEMORY_MAX: usize = 64 << 10;
@@ -208,7 +207,7 @@ where
 
     async fn spool(mut self) -> Result<SpooledBody, BodyError> {
         let connection = self.connection.clone().ok_or(BodyError::Incomplete)?;
-        let shared = connection.shared().clone();
+        let spooler = connection.spooler();
         // Only this connection's own verification speeds it up: others at the same address may be other callers.
         let account = connection.account();
         let _chunk = connection.reserve(2 * CHUNK as u64)?;
@@ -224,9 +223,9 @@ where
             length += chunk.len();
             self.limit = limit - length;
             if account.is_none() {
-                shared.throttle.pass(chunk.len() as u64).await;
+                spooler.throttle.pass(chunk.len() as u64).await;
             }
-            writing = shared.write(writing, chunk, account).await?;
+            writing = spooler.write(writing, chunk, account).await?;
             if self.ended {
                 break;
             }
@@ -245,48 +244,6 @@ where
             digest: writing.hash.finalize().into(),
             _held: held,
         })
-    }
-}
-
-/// A partly written body.
-struct SpoolWriter {
-    file: Option<File>,
-    hash: Sha256,
-}
-
-impl Shared {
-    async fn write(
-        self: &Arc<Self>,
-        mut writing: SpoolWriter,
-        chunk: Bytes,
-        account: Option<AccountId>,
-    ) -> Result<SpoolWriter, BodyError> {
-        // A slot to hash and write.
-        let (mut permit, mut turn) = (None, None);
-        match account {
-            Some(account) => permit = Some(self.spoolers.acquire(account, 1).await),
-            None => {
-                turn = Some(
-                    self.unverified
-                        .acquire()
-                        .await
-                        .map_err(|_| BodyError::Incomplete)?,
-                )
-            }
-        }
-        let shared = self.clone();
-        let write = move || -> io::Result<SpoolWriter> {
-            let file = match &mut writing.file {
-                Some(file) => file,
-                none => none.insert(tempfile::tempfile_in(&shared.directory)?),
-            };
-            writing.hash.update(&chunk);
-            file.write_all(&chunk)?;
-            Ok(writing)
-        };
-        let written = tokio::task::spawn_blocking(write).await;
-        drop((permit, turn));
-        Ok(written.map_err(io::Error::other)??)
     }
 }
 

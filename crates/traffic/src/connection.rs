@@ -13,7 +13,9 @@ use tokio::sync::Notify;
 
 use super::ledger::{Active, Activity, BASE_COST, ConnectionId, Medium};
 use super::min_rate::{MinRateRules, Phase, RateMonitor, RateSample, Slow};
-use super::{Shared, spare};
+use super::spare;
+use super::spooler::Spooler;
+use super::state::State;
 
 /// Bytes of buffers that are covered by the base cost; beyond them each increase is charged.
 const STEP: u64 = 16 << 10;
@@ -55,7 +57,7 @@ pub struct Overloaded;
 /// A connection. It leaves the ledger when its [`ConnectionGuard`] is dropped.
 #[derive(Debug)]
 pub struct Connection {
-    shared: Arc<Shared>,
+    state: Arc<State<Arc<Self>>>,
     id: ConnectionId,
     /// Whether it is a spare connection, which may request `/healthz` alone, and the bytes that it holds outside the
     /// ledger.
@@ -99,9 +101,14 @@ const PHASES: [Phase; 5] = [
 ];
 
 impl Connection {
-    pub(super) fn new(shared: Arc<Shared>, id: ConnectionId, spare: bool, now: u64) -> Arc<Self> {
+    pub(super) fn new(
+        state: Arc<State<Arc<Self>>>,
+        id: ConnectionId,
+        spare: bool,
+        now: u64,
+    ) -> Arc<Self> {
         Arc::new(Self {
-            shared,
+            state,
             id,
             spare,
             spare_held: AtomicU64::new(0),
@@ -141,18 +148,48 @@ impl Connection {
         self.spare
     }
 
+    /// Charges it for bytes that it holds already, and closes it if that is refused.
+    fn must_charge(&self, bytes: u64) {
+        if !self.charge(Medium::Memory, bytes) {
+            self.close_for(Closing::Shed);
+        }
+    }
+
+    /// Charges it for bytes. Returns whether it may hold them.
+    fn charge(&self, store: Medium, bytes: u64) -> bool {
+        if self.spare {
+            return self.hold_spare(bytes);
+        }
+        let (state, now) = (&self.state, self.state.now());
+        let charged = state.ledger().charge(self.id, store, bytes, now);
+        shed(charged.shed);
+        !charged.refused
+    }
+
+    fn release(&self, store: Medium, bytes: u64) {
+        if self.spare {
+            self.spare_held.fetch_sub(bytes, Relaxed);
+        } else {
+            self.state.ledger().release(self.id, store, bytes);
+        }
+    }
+
+    fn leave(&self) {
+        if self.spare {
+            self.state.spares().leave(self.id);
+        } else {
+            self.state.ledger().remove(self.id);
+        }
+    }
+
     /// Accounts bytes of a spare connection. Returns whether it may hold them.
-    pub(super) fn hold_spare(&self, bytes: u64) -> bool {
+    fn hold_spare(&self, bytes: u64) -> bool {
         let held = self.spare_held.fetch_add(bytes, Relaxed) + bytes;
         let fits = held <= spare::BYTES_MAX;
         if !fits {
             self.spare_held.fetch_sub(bytes, Relaxed);
         }
         fits
-    }
-
-    pub(super) fn release_spare(&self, bytes: u64) {
-        self.spare_held.fetch_sub(bytes, Relaxed);
     }
 
     /// Marks the end of the handshake: requests can be read from now on.
@@ -162,7 +199,7 @@ impl Connection {
 
     fn go_idle(&self) {
         self.head.store(0, Relaxed);
-        self.idle_since.store(self.shared.now(), Relaxed);
+        self.idle_since.store(self.state.now(), Relaxed);
         self.set_phase(Phase::Idle);
     }
 
@@ -208,7 +245,7 @@ impl Connection {
         let charged = self.buffer_charged.load(Relaxed);
         if buffer > charged {
             self.buffer_charged.store(buffer, Relaxed);
-            self.shared.must_charge(self, buffer - charged);
+            self.must_charge(buffer - charged);
         }
     }
 
@@ -226,7 +263,7 @@ impl Connection {
         if charged > 0 && (unsent == 0 || charged - charged.min(unsent) >= 4 * STEP) {
             self.unsent_charged.store(unsent, Relaxed);
             let less = charged.saturating_sub(unsent);
-            self.shared.release(self, Medium::Memory, less);
+            self.release(Medium::Memory, less);
         }
     }
 
@@ -242,7 +279,7 @@ impl Connection {
         let charged = self.unsent_charged.load(Relaxed);
         if unsent > charged + STEP {
             self.unsent_charged.store(unsent, Relaxed);
-            self.shared.must_charge(self, unsent - charged);
+            self.must_charge(unsent - charged);
         }
     }
 
@@ -253,7 +290,7 @@ impl Connection {
 
     /// Records that a request was verified as an account's.
     pub fn verified(&self, account: AccountId) {
-        let now = self.shared.now();
+        let now = self.state.now();
         let known = self.account.load(Relaxed) == account.0 || self.shared_by_clients.load(Relaxed);
         let verified_at = self.verified_at.load(Relaxed);
         if known && verified_at != NEVER && now.saturating_sub(verified_at) < RENEW_AFTER {
@@ -263,13 +300,13 @@ impl Connection {
         self.verified_at.store(now, Relaxed);
         if self.shared_by_clients.load(Relaxed) {
             self.account.store(0, Relaxed);
-            return self.shared.ledger().trust(self.id, now + VERIFIED_FOR);
+            return self.state.ledger().trust(self.id, now + VERIFIED_FOR);
         }
-        let shed = self
-            .shared
+        let gone = self
+            .state
             .ledger()
             .verified(self.id, account, now + VERIFIED_FOR);
-        self.shared.shed(shed);
+        shed(gone);
     }
 
     /// Returns the account as which a request was verified.
@@ -309,8 +346,8 @@ impl Connection {
         self.discards_rest.load(Relaxed)
     }
 
-    pub(super) fn shared(&self) -> &Arc<Shared> {
-        &self.shared
+    pub(super) fn spooler(&self) -> &Spooler {
+        &self.state.spooler
     }
 
     pub(super) fn id(&self) -> ConnectionId {
@@ -319,11 +356,12 @@ impl Connection {
 
     /// Closes the connection because the function whose reply it reads has timed out.
     pub fn close_late(&self) {
-        self.shared.close(self, Closing::Late);
+        self.close_for(Closing::Late);
     }
 
-    /// Asks the connection's task to end.
-    pub(super) fn close(&self) {
+    /// Asks the connection's task to end, and counts why.
+    pub(super) fn close_for(&self, why: Closing) {
+        self.state.metrics.connection_closed(why.as_str());
         self.closing.store(true, Relaxed);
         self.close.notify_waiters();
     }
@@ -356,6 +394,13 @@ impl Connection {
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
         rate_monitor.step(rules, elapsed, sample)
+    }
+}
+
+/// Closes connections in favour of others.
+pub(super) fn shed(connections: impl IntoIterator<Item = Arc<Connection>>) {
+    for connection in connections {
+        connection.close_for(Closing::Shed);
     }
 }
 
@@ -405,7 +450,7 @@ impl ConnectionGuard {
 
 impl Drop for ConnectionGuard {
     fn drop(&mut self) {
-        self.0.shared.leave(&self.0);
+        self.0.leave();
     }
 }
 
@@ -426,11 +471,7 @@ impl Reservation {
         if bytes == 0 {
             return Ok(());
         }
-        if self
-            .connection
-            .shared
-            .charge(&self.connection, self.store, bytes)
-        {
+        if self.connection.charge(self.store, bytes) {
             self.bytes += bytes;
             Ok(())
         } else {
@@ -444,18 +485,14 @@ impl Reservation {
     pub fn shrink(&mut self, bytes: u64) {
         let less = self.bytes.saturating_sub(bytes);
         self.bytes -= less;
-        let connection = &self.connection;
-        connection.shared.release(connection, self.store, less);
+        self.connection.release(self.store, less);
     }
 }
 
 impl Drop for Reservation {
     fn drop(&mut self) {
         if self.bytes > 0 {
-            let connection = &self.connection;
-            connection
-                .shared
-                .release(connection, self.store, self.bytes);
+            self.connection.release(self.store, self.bytes);
         }
     }
 }

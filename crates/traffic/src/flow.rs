@@ -107,7 +107,7 @@ async fn drain(mut body: Incoming, part: RequestPart) {
             if read > DRAIN_BYTES_MAX {
                 return;
             }
-            connection.shared().throttle.pass(length).await;
+            connection.spooler().throttle.pass(length).await;
         }
     };
     let _ = tokio::time::timeout(DRAIN_TIMEOUT, all).await;

@@ -6,10 +6,10 @@ use scf::action::{CreateTrigger, UpdateTrigger};
 use scf::types as t;
 use serde_json::{Value, json};
 
-use super::super::Failure;
 use super::super::client::Client;
+use super::super::failure::Failure;
 use super::super::output::Output;
-use super::{all, one};
+use super::find::{all, one};
 
 const TIMER: &str = "timer";
 const COS: &str = "cos";

@@ -6,6 +6,7 @@
 //! access: requests are signed and authorised like those to `virga.internal`.
 
 mod answer;
+mod error;
 mod names;
 mod query_limiter;
 mod resolver;
@@ -16,12 +17,13 @@ use std::net::{Ipv4Addr, SocketAddr};
 use hosts::CertificateNames;
 use sandbox::Authority;
 use sandbox::network::{API_NAME, CLOUD_PORTS, Network};
-use tls::{Source, TlsError, TlsSettings};
+use tls::{Source, TlsSettings};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use traffic::listen::Listener;
 
 use self::answer::ServiceAddresses;
+pub(crate) use self::error::CloudError;
 use self::names::CloudNames;
 use self::resolver::Resolver;
 use crate::config::Config;
@@ -36,19 +38,6 @@ pub(crate) struct Cloud {
     pub(crate) buckets: Vec<Listener>,
     /// The name servers, which end on drop.
     pub(crate) resolvers: JoinSet<()>,
-}
-
-/// Why the cloud's names cannot be served. Each message says what to do.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum CloudError {
-    #[error("{0}; --cloud-names off leaves the cloud's names to the host's resolvers")]
-    Network(#[from] sandbox::Error),
-    #[error(transparent)]
-    Tls(#[from] TlsError),
-    #[error(
-        "cannot serve the cloud's names inside functions: {0}; --cloud-names off disables them"
-    )]
-    Io(#[from] std::io::Error),
 }
 
 impl Cloud {

@@ -16,6 +16,7 @@ use tokio::task::JoinSet;
 use tracing::debug;
 
 use super::answer::{Decision, HEADER, ServiceAddresses, decide, failure, question};
+use super::error::CloudError;
 use super::names::CloudNames;
 use super::query_limiter::QueryLimiter;
 
@@ -70,7 +71,7 @@ impl Resolver {
         address: Ipv4Addr,
         upstream: Option<Ipv4Addr>,
         tasks: &mut JoinSet<()>,
-    ) -> Result<(), super::CloudError> {
+    ) -> Result<(), CloudError> {
         let upstream = upstream.map(|address| SocketAddr::from((address, NAMES_PORT)));
         let socket = network.receive_at(address, NAMES_PORT)?;
         socket.set_nonblocking(true)?;

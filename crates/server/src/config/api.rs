@@ -9,6 +9,7 @@ use hosts::HostPattern;
 use model::AccountId;
 use tls::{Source, TlsSettings};
 
+use super::data::default_data;
 use super::option::options;
 use super::parse::{Parsed, base_url, list, optional, or_host, parsed, refused, seconds, text};
 use super::raw::RawConfig;
@@ -35,7 +36,7 @@ options! {
         metrics_token: Option<MetricsToken> = "FILE", "" => optional(metrics_token);
 
         /// Data directory; empty = /var/lib/virga, or ~/.local/share/virga for a user other than root
-        data: PathBuf = "DIR", "" => or_host(super::default_data, path);
+        data: PathBuf = "DIR", "" => or_host(default_data, path);
 
         /// Base URL of the API in the URLs that virga returns; empty = the Host header of each request
         public_url: Option<String> = "URL", "" => optional(base_url);

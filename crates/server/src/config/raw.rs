@@ -7,13 +7,13 @@ use std::path::Path;
 use clap::ArgMatches;
 use clap::parser::ValueSource;
 
-use super::option::{Opt, flag, variable};
-use super::options;
+use super::opt::{Opt, flag, variable};
 use super::parse::Parsed;
 
 /// Unparsed values, each with its source.
-#[derive(Default)]
 pub(super) struct RawConfig {
+    /// All options.
+    options: Vec<&'static Opt>,
     values: BTreeMap<&'static str, (String, String)>,
     /// The file's table of quotas.
     pub(super) limits: toml::Table,
@@ -23,12 +23,18 @@ pub(super) struct RawConfig {
 
 impl RawConfig {
     /// Collects the values of a command line, with its environment and its file.
-    pub(super) fn collect(matches: &ArgMatches) -> Self {
-        let mut raw = Self::default();
+    pub(super) fn collect(options: Vec<&'static Opt>, matches: &ArgMatches) -> Self {
+        let mut raw = Self {
+            options,
+            values: BTreeMap::new(),
+            limits: toml::Table::new(),
+            problems: Vec::new(),
+            deprecations: Vec::new(),
+        };
         if let Some(path) = matches.get_one::<String>("config") {
             raw.read_file(Path::new(path));
         }
-        for option in options() {
+        for option in raw.options.clone() {
             raw.read_matches(option, matches);
         }
         raw
@@ -42,7 +48,7 @@ impl RawConfig {
             for wrong in wrong {
                 self.refuse(name, wrong.given, &source, &wrong.allowed);
             }
-            parse(default(name)).expect("the default is allowed")
+            parse(self.default(name)).expect("the default is allowed")
         })
     }
 
@@ -72,7 +78,7 @@ impl RawConfig {
     /// Returns the configured value or the default, and its source.
     pub(super) fn text(&self, name: &'static str) -> (String, String) {
         let given = self.values.get(name).cloned();
-        given.unwrap_or_else(|| (default(name).to_owned(), "default".to_owned()))
+        given.unwrap_or_else(|| (self.default(name).to_owned(), "default".to_owned()))
     }
 
     fn read_matches(&mut self, option: &'static Opt, matches: &ArgMatches) {
@@ -115,8 +121,9 @@ impl RawConfig {
     }
 
     fn read_key(&mut self, key: &str, value: toml::Value, file: &str) {
-        let Some(option) = options().find(|option| option.names().any(|name| name == key)) else {
-            let known: Vec<_> = options().map(|option| option.name).collect();
+        let named = |option: &&&Opt| option.names().any(|name| name == key);
+        let Some(option) = self.options.iter().find(named).copied() else {
+            let known: Vec<_> = self.options.iter().map(|option| option.name).collect();
             self.problems.push(format!(
                 "{key} (in {file}): unknown option; the options are {}",
                 known.join(", ")
@@ -145,11 +152,11 @@ impl RawConfig {
         self.deprecations
             .push(format!("{given} is deprecated; use {current}"));
     }
-}
 
-fn default(name: &str) -> &'static str {
-    let option = options().find(|option| option.name == name);
-    option.map_or("", |option| option.default)
+    fn default(&self, name: &str) -> &'static str {
+        let option = self.options.iter().find(|option| option.name == name);
+        option.map_or("", |option| option.default)
+    }
 }
 
 fn toml_to_text(value: &toml::Value) -> Option<String> {
