@@ -177,7 +177,9 @@ impl Snapshots {
             bytes = manifest.file.size,
             "stored a snapshot, and trimmed the log"
         );
-        self.clean(&manifest).await?;
+        if let Err(error) = self.clean(&manifest).await {
+            warn!(log = self.log, %error, "failed to delete older snapshots; the next one tries again");
+        }
         Ok(manifest)
     }
 
