@@ -1,7 +1,9 @@
 //! The mapping of internal errors to the API's codes.
 
+mod door;
 mod rejected;
 
+pub(super) use door::{body, is_temporary, is_throttled, is_too_long, no_action, unauthorized};
 pub(super) use rejected::{Rejected, object, parameter, rejected};
 
 use access::{Denied, PlainRootKey, RateLimited};

@@ -267,12 +267,12 @@ impl Gateway {
         max: usize,
     ) -> Result<(Bytes, Option<FairPermit<AccountId>>), Error> {
         if receive::announced(&parts.headers).is_some_and(|length| length > max) {
-            return Err(receive::refused(true, &BodyError::TooLong(max)));
+            return Err(error::body(true, &BodyError::TooLong(max)));
         }
         let peer = parts.extensions.get::<Peer>();
         let connection = peer.map(|peer| peer.connection.clone());
         let whole = BodyReader::new(body, max, connection).whole().await;
-        match whole.map_err(|e| receive::refused(true, &e))? {
+        match whole.map_err(|e| error::body(true, &e))? {
             ReceivedBody::Small(body) => Ok((body, None)),
             ReceivedBody::Large(spooled) => {
                 let (body, share) = self.load(account, &spooled).await?;
@@ -383,7 +383,7 @@ impl Gateway {
             ($($action:ident,)*) => {
                 match name {
                     $(action::$action::NAME => self.serve::<action::$action>(call, caller, shown).await,)*
-                    _ => Err(Error::new(Code::InternalError, format!("the action {name} has no implementation"))),
+                    _ => Err(error::internal(&format!("the action {name} has no implementation"))),
                 }
             };
         }
@@ -472,6 +472,6 @@ fn known_action(call: &Call<'_>) -> Result<&'static str, Error> {
         } else {
             message
         };
-        Error::new(Code::InvalidAction, message)
+        error::no_action(message)
     })
 }

@@ -10,12 +10,11 @@ use axum::response::{IntoResponse, Response};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use model::AccountId;
-use scf::Code;
 use telemetry::trace;
 use traffic::FairPermit;
 use triggers::{Receipt, Receiver, Rejection, Sender};
 
-use super::{Gateway, RequestOrigin};
+use super::{Gateway, RequestOrigin, error};
 
 /// The reason why a notification is rejected, or accepted only in part.
 enum NotificationError {
@@ -72,12 +71,14 @@ async fn read(
     let received = gateway
         .receive_for_account(sender.account, parts, body, receiver.max_bytes())
         .await;
-    received.map_err(|error| match error.code {
-        Code::RequestSizeLimitExceeded => NotificationError::TooLarge(error.message),
-        Code::RequestLimitExceeded | Code::InternalError => {
-            NotificationError::RetryLater(error.message)
+    received.map_err(|refused| {
+        if error::is_too_long(&refused) {
+            NotificationError::TooLarge(refused.message)
+        } else if error::is_temporary(&refused) {
+            NotificationError::RetryLater(refused.message)
+        } else {
+            NotificationError::Malformed(refused.message)
         }
-        _ => NotificationError::Malformed(error.message),
     })
 }
 

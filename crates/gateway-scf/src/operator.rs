@@ -9,9 +9,9 @@ mod roles;
 
 use ::operator as wire;
 use model::AccountId;
-use scf::{Action, Call, Code, Error};
+use scf::{Action, Call, Error};
 
-use super::{Caller, Gateway, Serve};
+use super::{Caller, Gateway, Serve, error};
 
 /// Returns the requests of all operator actions.
 #[cfg(test)]
@@ -60,7 +60,7 @@ impl Gateway {
                         let there = [$(<wire::$action as Action>::NAME),*].join(", ");
                         let shown: String = other.chars().take(60).collect();
                         let message = format!("the action {shown:?} does not exist in version {}; there are {there}", wire::VERSION);
-                        Err(("", Error::new(Code::InvalidAction, message)))
+                        Err(("", error::no_action(message)))
                     }
                 }
             };
@@ -80,7 +80,7 @@ impl Gateway {
             _ => {
                 let shown: String = given.chars().take(60).collect();
                 let message = format!("Account: no account has the name or AppId {shown:?}");
-                Err(Error::new(Code::InvalidParameterValue, message))
+                Err(error::parameter(message))
             }
         }
     }
@@ -89,7 +89,7 @@ impl Gateway {
 /// Returns the error for callers without access to the operator's API.
 pub(super) fn operator_denied() -> Error {
     let message = "only an account's root key may manage keys and roles, and not from inside a function; use a key without a policy";
-    Error::new(Code::UnauthorizedOperation, message)
+    error::unauthorized(message)
 }
 
 fn require_operator(caller: Caller<'_>) -> Result<(), Error> {
@@ -97,7 +97,7 @@ fn require_operator(caller: Caller<'_>) -> Result<(), Error> {
         return Ok(());
     }
     let message = "only the operator may manage accounts; use the key in credentials.json in the data directory";
-    Err(Error::new(Code::UnauthorizedOperation, message))
+    Err(error::unauthorized(message))
 }
 
 /// Validates an optional description.

@@ -10,13 +10,13 @@ use axum::http::header::{AUTHORIZATION, CONTENT_LENGTH, EXPECT};
 use axum::http::request::Parts;
 use bytes::Bytes;
 use model::AccountId;
-use scf::{Call, Code, Error, FORM_MAX, RawRequest, form_too_long};
+use scf::{Call, Error, FORM_MAX, RawRequest, form_too_long};
 use signing::{auth_error, raw};
 use traffic::{
     BodyError, BodyReader, Connection, FairPermit, IN_MEMORY_MAX, Peer, ReceivedBody, SpooledBody,
 };
 
-use super::error::LARGER_PACKAGE_HINT;
+use super::error;
 use super::{Gateway, RequestOrigin, known_action};
 
 /// A received body.
@@ -63,7 +63,7 @@ impl Gateway {
             && reader
                 .buffer_small()
                 .await
-                .map_err(|e| refused(signed, &e))?
+                .map_err(|e| error::body(signed, &e))?
         {
             return Ok(Received::small(reader.take_buffered()));
         }
@@ -71,17 +71,18 @@ impl Gateway {
         let raw = raw::request(parts, &headers, &[]);
         let call = self
             .check_head(raw, signed, from, announced, limit)
-            .inspect_err(|error| {
+            .inspect_err(|refused| {
                 // A short body is drained first: closing a socket with unread bytes sends a TCP reset, and the response is lost.
                 let long = announced.is_none_or(|length| length > IN_MEMORY_MAX);
-                if let (Code::RequestLimitExceeded, true, Some(connection)) =
-                    (error.code, long, &connection)
+                if error::is_throttled(refused)
+                    && long
+                    && let Some(connection) = &connection
                 {
                     connection.discard_rest();
                 }
             })?;
         let whole = reader.whole().await;
-        match whole.map_err(|e| refused(signed, &e))? {
+        match whole.map_err(|e| error::body(signed, &e))? {
             ReceivedBody::Small(body) => Ok(Received::small(body)),
             ReceivedBody::Large(spooled) => {
                 let principal = match call {
@@ -160,7 +161,7 @@ impl Gateway {
             known_action(&call)?;
         }
         if announced.is_some_and(|length| length > limit) {
-            return Err(refused(true, &BodyError::TooLong(limit)));
+            return Err(error::body(true, &BodyError::TooLong(limit)));
         }
         Ok(Some(call))
     }
@@ -178,21 +179,7 @@ pub(super) fn announced(headers: &HeaderMap) -> Option<usize> {
     headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
-pub(super) fn refused(signed: bool, unread: &BodyError) -> Error {
-    match unread {
-        BodyError::TooLong(_) if !signed => form_too_long(),
-        // Only packages are that long.
-        BodyError::TooLong(_) => {
-            let message = format!("{unread}{LARGER_PACKAGE_HINT}");
-            Error::new(Code::RequestSizeLimitExceeded, message)
-        }
-        BodyError::Incomplete => Error::new(Code::InvalidParameter, unread.to_string()),
-        BodyError::Overloaded(_) => Error::new(Code::RequestLimitExceeded, unread.to_string()),
-        BodyError::Disk(_) => Error::new(Code::InternalError, unread.to_string()),
-    }
-}
-
 fn spool_read_error(error: &std::io::Error) -> Error {
     let message = format!("failed to read the request's body back from disk: {error}");
-    Error::new(Code::InternalError, message)
+    error::internal(&message)
 }

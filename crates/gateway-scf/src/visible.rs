@@ -3,7 +3,7 @@
 
 use access::{Request, ResourceRef, scope};
 use model::{Domain, FunctionConfig, FunctionKey, Route};
-use scf::{Code, Error};
+use scf::Error;
 
 use super::policy_action::named;
 use super::{Caller, Gateway, error};
@@ -112,7 +112,7 @@ impl Gateway {
                 "you are not authorized to perform operation (scf:{action})\nresource ({resource}) has no permission: \
                  it leads to functions for which no statement allows it, or one denies it"
             );
-            Error::new(Code::UnauthorizedOperation, message)
+            error::unauthorized(message)
         })
     }
 

@@ -55,6 +55,12 @@ pub(crate) enum Rejected {
     Period,
     /// The results that a log is searched for.
     Result,
+    /// The state of events.
+    EventState,
+    /// An event that has ended.
+    EventEnded,
+    /// A parameter that is missing.
+    Missing,
 }
 
 /// Returns the error for a rejected part of a request. The message begins with the field's name.
@@ -83,6 +89,9 @@ pub(crate) fn rejected(part: Rejected, message: impl Into<String>) -> Error {
         Rejected::Time => Code::InvalidDateTime,
         Rejected::Period => Code::InvalidStartTimeOrEndTime,
         Rejected::Result => Code::InvalidRetCode,
+        Rejected::EventState => Code::InvalidStatus,
+        Rejected::EventEnded => Code::AsyncEventStatus,
+        Rejected::Missing => Code::MissingParameter,
     };
     Error::new(code, message)
 }

@@ -10,11 +10,12 @@ use ::operator::{
 };
 use engine::runner::ControlOutcome;
 use model::{FunctionKey, Version};
-use scf::{Code, Error};
+use scf::Error;
 
+use super::super::error::{self, Rejected};
 use super::super::invoke::namespace;
 use super::super::logs::time;
-use super::super::{Caller, Gateway, Serve, error, events};
+use super::super::{Caller, Gateway, Serve, events};
 
 const LIMIT_DEFAULT: u32 = 100;
 const LIMIT_MAX: u32 = 10_000;
@@ -183,13 +184,13 @@ async fn for_each(
             ControlOutcome::Applied => Ok(EventCount { count: 1 }),
             ControlOutcome::TooLate => {
                 let message = format!("RequestId: the event is {}", state.as_str());
-                Err(Error::new(Code::AsyncEventStatus, message))
+                Err(error::rejected(Rejected::EventEnded, message))
             }
         };
     }
     if selection.function_name.is_none() && !selection.all {
         let message = "RequestId: it is missing; a RequestId, a FunctionName, or All is needed";
-        return Err(Error::new(Code::MissingParameter, message));
+        return Err(error::rejected(Rejected::Missing, message));
     }
     let usual = [EventState::Undelivered, EventState::Dead];
     let mut query = selected(caller, selection, &usual)?;
@@ -204,7 +205,7 @@ async fn for_each(
             state.as_str(),
             allowed.join(", ")
         );
-        return Err(Error::new(Code::InvalidStatus, message));
+        return Err(error::rejected(Rejected::EventState, message));
     }
     query.limit = BATCH;
     // A replayed event counts as new, so this bound keeps one that fails again from being replayed twice.
@@ -242,7 +243,7 @@ fn selected(
                 let known: Vec<_> = EventState::ALL.iter().map(|state| state.as_str()).collect();
                 let shown: String = given.chars().take(40).collect();
                 let message = format!("State: {shown:?} is not allowed; {} are", known.join(", "));
-                Error::new(Code::InvalidStatus, message)
+                error::rejected(Rejected::EventState, message)
             })?;
             vec![*state]
         }
