@@ -5,13 +5,10 @@
 //! the fields are used.
 
 use model::Limits;
-use scf::Code;
 use scf::bounds::{Bounds, Defaults};
 
 use super::error;
 
-/// The code for fields without one of their own.
-const USUAL: Code = Code::InvalidParameterValue;
 /// Source: SCF's limits of a layer.
 const LICENSE_CHARS: u64 = 2000;
 const RUNTIMES: u64 = 15;
@@ -46,122 +43,132 @@ pub fn bounds(limits: &Limits) -> Bounds {
         ..Defaults::default()
     };
     let whole = defaults.field;
-    let bounds = events(Bounds::new(defaults), limits);
+    let bounds = events(Table(Bounds::new(defaults)), limits);
     let bounds = code(bounds, limits, whole);
     let bounds = functions(bounds, limits);
     let bounds = tags(bounds);
     let bounds = triggers_and_domains(bounds, limits);
-    policies(bounds)
+    policies(bounds).0
+}
+
+/// Bounds whose codes follow from the fields.
+struct Table(Bounds);
+
+impl Table {
+    fn text(self, path: &'static str, most: u64) -> Self {
+        Self(self.0.text(path, most, error::long_text(path)))
+    }
+
+    fn characters(self, path: &'static str, most: u64) -> Self {
+        Self(self.0.characters(path, most, error::long_text(path)))
+    }
+
+    fn list(self, path: &'static str, most: u64) -> Self {
+        Self(self.0.list(path, most, error::long_list(path)))
+    }
+
+    fn whole(self, path: &'static str, most: u64) -> Self {
+        Self(self.0.whole(path, most, error::large_field(path)))
+    }
 }
 
 /// Events of invocations.
-fn events(bounds: Bounds, limits: &Limits) -> Bounds {
-    let (most, code) = (limits.sync_event_bytes, Code::RequestTooLarge);
+fn events(bounds: Table, limits: &Limits) -> Table {
+    let most = limits.sync_event_bytes;
     bounds
-        .text("ClientContext", most, code)
-        .text("Event", most, code)
-        .text("RoutingKey", limits.routing_key_bytes.into(), USUAL)
+        .text("ClientContext", most)
+        .text("Event", most)
+        .text("RoutingKey", limits.routing_key_bytes.into())
 }
 
 /// Packages of functions and layers, and where they are. `fields` = bytes of the fields beside a package.
-fn code(bounds: Bounds, limits: &Limits, fields: u64) -> Bounds {
+fn code(bounds: Table, limits: &Limits, fields: u64) -> Table {
     // In base64, with line breaks.
     let package = limits.package_bytes.div_ceil(3) * 4;
     let package = package + package / 32 + 64;
-    let object = Code::InvalidCosObjectName;
     bounds
-        .text("ZipFile", package, Code::InvalidZipFile)
-        .text("Code.ZipFile", package, Code::InvalidZipFile)
-        .text("Content.ZipFile", package, Code::InvalidZipFile)
-        .whole("Code", package + fields, Code::InvalidCode)
-        .whole("Content", package + fields, Code::InvalidCode)
-        .text("CosObjectName", OBJECT_KEY, object)
-        .text("Code.CosObjectName", OBJECT_KEY, object)
-        .text("Content.CosObjectName", OBJECT_KEY, object)
+        .text("ZipFile", package)
+        .text("Code.ZipFile", package)
+        .text("Content.ZipFile", package)
+        .whole("Code", package + fields)
+        .whole("Content", package + fields)
+        .text("CosObjectName", OBJECT_KEY)
+        .text("Code.CosObjectName", OBJECT_KEY)
+        .text("Content.CosObjectName", OBJECT_KEY)
 }
 
 /// Settings of functions and layers.
-fn functions(bounds: Bounds, limits: &Limits) -> Bounds {
+fn functions(bounds: Table, limits: &Limits) -> Table {
     let variables = u64::from(limits.environment_bytes);
     let layers = u64::from(limits.layers_per_function).max(1);
-    let (description, excess) = (Code::InvalidDescription, Code::EnvironmentExceededLimit);
     bounds
-        .characters("Description", limits.description_chars.into(), description)
-        .characters("LicenseInfo", LICENSE_CHARS, USUAL)
-        .list("CompatibleRuntimes", RUNTIMES, USUAL)
+        .characters("Description", limits.description_chars.into())
+        .characters("LicenseInfo", LICENSE_CHARS)
+        .list("CompatibleRuntimes", RUNTIMES)
         // The shortest variable has two bytes.
-        .list("Environment.Variables", variables / 2 + 1, excess)
-        .text("Environment.Variables.Key", variables, excess)
-        .text("Environment.Variables.Value", variables, excess)
-        .whole("Environment", variables * 16 + 64, excess)
-        .list("Layers", layers, Code::LimitExceededLayers)
-        .text("DeadLetterConfig.Name", URL, Code::InvalidDeadLetterConfig)
-        .list("Filters", FILTERS, Code::InvalidFilters)
+        .list("Environment.Variables", variables / 2 + 1)
+        .text("Environment.Variables.Key", variables)
+        .text("Environment.Variables.Value", variables)
+        .whole("Environment", variables * 16 + 64)
+        .list("Layers", layers)
+        .text("DeadLetterConfig.Name", URL)
+        .list("Filters", FILTERS)
 }
 
 /// Tags of functions, and the tag service's requests.
-fn tags(bounds: Bounds) -> Bounds {
+fn tags(bounds: Table) -> Table {
     bounds
-        .list("Tags", TAGS, USUAL)
-        .text("Tags.Key", TAG_KEY, USUAL)
-        .text("Tags.Value", TAG_VALUE, USUAL)
-        .whole("Tags", TAGS * (TAG_KEY + TAG_VALUE + 64), USUAL)
-        .text("Tags.TagKey", TAG_KEY, USUAL)
-        .text("Tags.TagValue", TAG_VALUE, USUAL)
-        .text("TagKey", TAG_KEY, USUAL)
-        .text("TagValue", TAG_VALUE, USUAL)
-        .list("TagKeys", TAG_KEYS, USUAL)
-        .text("TagKeys", TAG_KEY, USUAL)
-        .list("TagFilters", TAG_FILTERS, USUAL)
-        .text("TagFilters.TagKey", TAG_KEY, USUAL)
-        .list("TagFilters.TagValue", TAGS_OF_REQUEST, USUAL)
-        .text("TagFilters.TagValue", TAG_VALUE, USUAL)
+        .list("Tags", TAGS)
+        .text("Tags.Key", TAG_KEY)
+        .text("Tags.Value", TAG_VALUE)
+        .whole("Tags", TAGS * (TAG_KEY + TAG_VALUE + 64))
+        .text("Tags.TagKey", TAG_KEY)
+        .text("Tags.TagValue", TAG_VALUE)
+        .text("TagKey", TAG_KEY)
+        .text("TagValue", TAG_VALUE)
+        .list("TagKeys", TAG_KEYS)
+        .text("TagKeys", TAG_KEY)
+        .list("TagFilters", TAG_FILTERS)
+        .text("TagFilters.TagKey", TAG_KEY)
+        .list("TagFilters.TagValue", TAGS_OF_REQUEST)
+        .text("TagFilters.TagValue", TAG_VALUE)
         .whole(
             "TagFilters",
             TAG_FILTERS * TAGS_OF_REQUEST * (TAG_VALUE + TAG_KEY),
-            USUAL,
         )
-        .list("ReplaceTags", TAGS_OF_REQUEST, USUAL)
-        .text("ReplaceTags.TagKey", TAG_KEY, USUAL)
-        .text("ReplaceTags.TagValue", TAG_VALUE, USUAL)
-        .list("DeleteTags", TAGS_OF_REQUEST, USUAL)
-        .text("DeleteTags.TagKey", TAG_KEY, USUAL)
-        .text("Resource", RESOURCE, Code::ResourceDescriptionError)
-        .list("ResourceIds", RESOURCES, USUAL)
-        .text("ResourceIds", RESOURCE, Code::ResourceIdInvalid)
-        .list("ResourceList", RESOURCES, USUAL)
-        .text("ResourceList", RESOURCE, Code::ResourceDescriptionError)
+        .list("ReplaceTags", TAGS_OF_REQUEST)
+        .text("ReplaceTags.TagKey", TAG_KEY)
+        .text("ReplaceTags.TagValue", TAG_VALUE)
+        .list("DeleteTags", TAGS_OF_REQUEST)
+        .text("DeleteTags.TagKey", TAG_KEY)
+        .text("Resource", RESOURCE)
+        .list("ResourceIds", RESOURCES)
+        .text("ResourceIds", RESOURCE)
+        .list("ResourceList", RESOURCES)
+        .text("ResourceList", RESOURCE)
 }
 
 /// Triggers, scheduled actions and custom domains.
-fn triggers_and_domains(bounds: Bounds, limits: &Limits) -> Bounds {
+fn triggers_and_domains(bounds: Table, limits: &Limits) -> Table {
     let routes = u64::from(limits.routes_per_domain);
     let actions = u64::from(limits.scheduled_actions_per_version);
     bounds
-        .text("TriggerDesc", TRIGGER_DESC, Code::InvalidTriggerDesc)
-        .text(
-            "CustomArgument",
-            limits.timer_message_bytes.into(),
-            Code::InvalidCustomArgument,
-        )
-        .list(
-            "TriggerActions",
-            actions,
-            Code::LimitExceededProvisionTriggerAction,
-        )
-        .list("EndpointsConfig", routes, USUAL)
-        .whole("EndpointsConfig", routes * ROUTE, USUAL)
+        .text("TriggerDesc", TRIGGER_DESC)
+        .text("CustomArgument", limits.timer_message_bytes.into())
+        .list("TriggerActions", actions)
+        .list("EndpointsConfig", routes)
+        .whole("EndpointsConfig", routes * ROUTE)
 }
 
 /// Policies of keys and roles.
-fn policies(bounds: Bounds) -> Bounds {
+fn policies(bounds: Table) -> Table {
     bounds
-        .list("Policy.statement", POLICY, USUAL)
-        .list("Policy.statement.action", POLICY, USUAL)
-        .text("Policy.statement.action", POLICY, USUAL)
-        .list("Policy.statement.resource", POLICY, USUAL)
-        .text("Policy.statement.resource", POLICY, USUAL)
-        .whole("Policy", 4 * POLICY, USUAL)
+        .list("Policy.statement", POLICY)
+        .list("Policy.statement.action", POLICY)
+        .text("Policy.statement.action", POLICY)
+        .list("Policy.statement.resource", POLICY)
+        .text("Policy.statement.resource", POLICY)
+        .whole("Policy", 4 * POLICY)
 }
 
 #[cfg(test)]
@@ -169,6 +176,8 @@ mod tests {
     use serde_json::{Map, Value, json};
 
     use super::super::probe::{self, Kind, Probed};
+    use scf::Code;
+
     use super::*;
 
     /// Small limits, so that the tests can exceed the largest fields many times.

@@ -132,16 +132,14 @@ fn object(
         .map_err(|e| error::rejected(Rejected::Bucket, error::rejection(&e)))?;
     let key = key.strip_prefix('/').unwrap_or(key);
     if key.is_empty() {
-        let message =
-            "CosObjectName: it is missing; the key of a zip archive in the bucket is expected";
-        return Err(error::rejected(Rejected::ObjectKey, message));
+        let message = "it is missing; the key of a zip archive in the bucket is expected";
+        return Err(error::wire_field("CosObjectName", message));
     }
     if !region.is_empty() && region != own_region {
         let shown: String = region.chars().take(60).collect();
-        let message = format!(
-            "CosBucketRegion: {shown:?} is not allowed; {own_region} is, where virga's buckets are"
-        );
-        return Err(error::rejected(Rejected::BucketRegion, message));
+        let message =
+            format!("{shown:?} is not allowed; {own_region} is, where virga's buckets are");
+        return Err(error::wire_field("CosBucketRegion", message));
     }
     let key = key.to_owned();
     Ok(PackageSource::Object { bucket, key })

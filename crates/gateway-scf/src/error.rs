@@ -1,10 +1,12 @@
 //! The mapping of internal errors to the API's codes.
 
+mod bound;
 mod door;
 mod rejected;
 
+pub(super) use bound::{large_field, long_list, long_text};
 pub(super) use door::{body, is_temporary, is_throttled, is_too_long, no_action, unauthorized};
-pub(super) use rejected::{Rejected, object, parameter, rejected};
+pub(super) use rejected::{Rejected, object, parameter, rejected, wire_field};
 
 use access::{Denied, PlainRootKey, RateLimited};
 use control::{Limit, Reason};
@@ -155,21 +157,6 @@ pub(super) fn invalid(error: Invalid) -> Error {
 /// Returns the message about a rejected value, for fields whose code depends on where they stand.
 pub(super) fn rejection(error: &Invalid) -> String {
     refusal(wire_name(error.field), error)
-}
-
-/// Returns the error for a field that only this API has.
-pub(super) fn wire_field(field: &'static str, message: impl std::fmt::Display) -> Error {
-    let code = match field {
-        "Enable" => Code::InvalidEnable,
-        "Filters" => Code::InvalidFilters,
-        "Limit" => Code::InvalidLimit,
-        "Offset" => Code::InvalidOffset,
-        "OrderBy" | "Orderby" => Code::InvalidOrderBy,
-        "StartTime and EndTime" => Code::InvalidStartTimeOrEndTime,
-        "Status" => Code::InvalidStatus,
-        other => code_of(other),
-    };
-    Error::new(code, format!("{field}: {message}"))
 }
 
 /// Maps a rejected value of a field with another name than usual.

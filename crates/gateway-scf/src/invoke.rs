@@ -39,10 +39,8 @@ impl Serve for Invoke {
             None | Some("" | "RequestResponse") => false,
             Some("Event") => true,
             Some(other) => {
-                let message = format!(
-                    "InvocationType: {other:?} is not allowed; RequestResponse and Event are"
-                );
-                return Err(error::rejected(Rejected::InvocationType, message));
+                let message = format!("{other:?} is not allowed; RequestResponse and Event are");
+                return Err(error::wire_field("InvocationType", message));
             }
         };
         let event = EventArgument {

@@ -136,8 +136,8 @@ fn span(request: &GetFunctionLogsRequest) -> Result<(Timestamp, Timestamp), Erro
     };
     let from = from.unwrap_or(to - SPAN_MAX_MS);
     if from > to || to - from > SPAN_MAX_MS + 999 {
-        let message = "StartTime and EndTime: the end must follow the start within one day";
-        return Err(error::rejected(Rejected::Period, message));
+        let message = "the end must follow the start within one day";
+        return Err(error::wire_field("StartTime and EndTime", message));
     }
     Ok((from, to))
 }
@@ -173,9 +173,9 @@ fn order_by(given: Option<&str>) -> Result<SortKey, Error> {
         Some("function_name") => SortKey::FunctionName,
         Some(other) => {
             let message = format!(
-                "OrderBy: {other:?} is not allowed; start_time, duration, mem_usage and function_name are"
+                "{other:?} is not allowed; start_time, duration, mem_usage and function_name are"
             );
-            return Err(error::rejected(Rejected::OrderBy, message));
+            return Err(error::wire_field("OrderBy", message));
         }
     })
 }

@@ -6,7 +6,7 @@ use scf::action::{DeleteFunctionVersion, ListVersionByFunction, PublishVersion};
 use scf::types as t;
 
 use super::code::flag;
-use super::error::{self, Rejected};
+use super::error;
 use super::functions::{descending, find, key, page};
 use super::{Caller, Gateway, Serve};
 
@@ -72,8 +72,8 @@ impl Serve for ListVersionByFunction {
             None | Some("" | "AddTime") => {}
             Some("ModTime") => all.sort_by(|a, b| a.mod_time.cmp(&b.mod_time)),
             Some(other) => {
-                let message = format!("OrderBy: {other:?} is not allowed; AddTime and ModTime are");
-                return Err(error::rejected(Rejected::OrderBy, message));
+                let message = format!("{other:?} is not allowed; AddTime and ModTime are");
+                return Err(error::wire_field("OrderBy", message));
             }
         }
         if descending(request.order.as_deref())? {

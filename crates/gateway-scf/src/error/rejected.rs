@@ -6,41 +6,19 @@ use scf::{Code, Error};
 
 use crate::object_source::ObjectReadError;
 
-/// A part of a request whose rejection has a code.
+/// A part of a request whose rejection has a code that its name does not tell.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Rejected {
-    /// A value without a code of its own.
-    Parameter,
-    /// The offset of a page.
-    PageOffset,
-    /// The length of a page.
-    PageLength,
-    /// The direction of a list.
-    Order,
-    /// The key that a list is sorted by.
-    OrderBy,
-    /// The conditions of a list.
-    Filters,
     /// The type of a function.
     FunctionType,
-    /// The protocol of a web function.
-    ProtocolType,
-    /// The region of a copy.
-    Region,
     /// The sources of a package, of which there are several.
     CodeSource,
     /// The source of a package, which is missing.
     CodeMissing,
     /// The bucket of a package.
     Bucket,
-    /// The object's key of a package.
-    ObjectKey,
-    /// The region of a package's bucket.
-    BucketRegion,
     /// The base64 of a package.
     Base64,
-    /// The kind of an invocation.
-    InvocationType,
     /// The event of `Invoke`.
     ClientContext,
     /// The event of `InvokeFunction`.
@@ -51,12 +29,8 @@ pub(crate) enum Rejected {
     LogOffset,
     /// A time.
     Time,
-    /// A period.
-    Period,
     /// The results that a log is searched for.
     Result,
-    /// The state of events.
-    EventState,
     /// An event that has ended.
     EventEnded,
     /// A parameter that is missing.
@@ -66,30 +40,17 @@ pub(crate) enum Rejected {
 /// Returns the error for a rejected part of a request. The message begins with the field's name.
 pub(crate) fn rejected(part: Rejected, message: impl Into<String>) -> Error {
     let code = match part {
-        Rejected::Parameter => Code::InvalidParameterValue,
-        Rejected::PageOffset => Code::InvalidOffset,
-        Rejected::PageLength => Code::InvalidLimit,
-        Rejected::Order => Code::InvalidOrder,
-        Rejected::OrderBy => Code::InvalidOrderBy,
-        Rejected::Filters => Code::InvalidFilters,
         Rejected::FunctionType => Code::InvalidFunctionType,
-        Rejected::ProtocolType => Code::InvalidProtocolType,
-        Rejected::Region => Code::UnsupportedRegion,
         Rejected::CodeSource => Code::InvalidCode,
         Rejected::CodeMissing => Code::MissingCode,
         Rejected::Bucket => Code::InvalidCosBucketName,
-        Rejected::ObjectKey => Code::InvalidCosObjectName,
-        Rejected::BucketRegion => Code::InvalidCosBucketRegion,
         Rejected::Base64 => Code::InvalidZipFileBase64,
-        Rejected::InvocationType => Code::InvalidInvokeType,
         Rejected::ClientContext => Code::InvalidClientContext,
         Rejected::Event => Code::Payload,
         Rejected::EventSize => Code::RequestTooLarge,
         Rejected::LogOffset => Code::LimitExceededOffset,
         Rejected::Time => Code::InvalidDateTime,
-        Rejected::Period => Code::InvalidStartTimeOrEndTime,
         Rejected::Result => Code::InvalidRetCode,
-        Rejected::EventState => Code::InvalidStatus,
         Rejected::EventEnded => Code::AsyncEventStatus,
         Rejected::Missing => Code::MissingParameter,
     };
@@ -98,7 +59,28 @@ pub(crate) fn rejected(part: Rejected, message: impl Into<String>) -> Error {
 
 /// Returns the error for a value without a code of its own. The message begins with the field's name.
 pub(crate) fn parameter(message: impl Into<String>) -> Error {
-    rejected(Rejected::Parameter, message)
+    Error::new(Code::InvalidParameterValue, message)
+}
+
+/// Returns the error for a field that only this API has. The code follows from its name.
+pub(crate) fn wire_field(field: &'static str, message: impl std::fmt::Display) -> Error {
+    let code = match field {
+        "CosBucketRegion" => Code::InvalidCosBucketRegion,
+        "CosObjectName" => Code::InvalidCosObjectName,
+        "Enable" => Code::InvalidEnable,
+        "Filters" => Code::InvalidFilters,
+        "InvocationType" => Code::InvalidInvokeType,
+        "Limit" => Code::InvalidLimit,
+        "Offset" => Code::InvalidOffset,
+        "Order" => Code::InvalidOrder,
+        "OrderBy" | "Orderby" => Code::InvalidOrderBy,
+        "ProtocolType" => Code::InvalidProtocolType,
+        "StartTime and EndTime" => Code::InvalidStartTimeOrEndTime,
+        "State" | "Status" => Code::InvalidStatus,
+        "TargetRegion" => Code::UnsupportedRegion,
+        _ => Code::InvalidParameterValue,
+    };
+    Error::new(code, format!("{field}: {message}"))
 }
 
 /// Maps an error of reading a package of up to `limit` bytes from a bucket.

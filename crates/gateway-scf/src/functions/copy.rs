@@ -5,7 +5,7 @@ use model::FunctionConfig;
 use scf::action::CopyFunction;
 use scf::{Error, types as t};
 
-use super::super::error::{self, Refused, Rejected, control};
+use super::super::error::{self, Refused, control};
 use super::super::{Caller, Gateway, Serve};
 use super::key;
 
@@ -46,11 +46,8 @@ impl Serve for CopyFunction {
 fn check_region(gateway: &Gateway, target: Option<&str>) -> Result<(), Error> {
     match target.filter(|region| !region.is_empty()) {
         Some(region) if region != gateway.region => {
-            let message = format!(
-                "TargetRegion: {region:?} is not allowed; {} is",
-                gateway.region
-            );
-            Err(error::rejected(Rejected::Region, message))
+            let message = format!("{region:?} is not allowed; {} is", gateway.region);
+            Err(error::wire_field("TargetRegion", message))
         }
         _ => Ok(()),
     }

@@ -9,7 +9,7 @@ use scf::types as t;
 use serde_json::Value;
 
 use super::super::Gateway;
-use super::super::error::{self, Rejected, control};
+use super::super::error::{self, control};
 
 /// Parses a description.
 pub(in super::super) fn description(given: Option<&str>, limits: &Limits) -> Result<String, Error> {
@@ -116,8 +116,8 @@ pub(super) fn web(
     match protocol {
         None | Some("" | "WS") => {}
         Some(other) => {
-            let message = format!("ProtocolType: {other:?} is not allowed; WS is");
-            return Err(error::rejected(Rejected::ProtocolType, message));
+            let message = format!("{other:?} is not allowed; WS is");
+            return Err(error::wire_field("ProtocolType", message));
         }
     }
     let idle = params.map(|params| &params["WSParams"]["IdleTimeOut"]);

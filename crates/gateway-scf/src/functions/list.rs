@@ -9,7 +9,7 @@ use scf::Error;
 use scf::action::ListFunctions;
 use scf::types::{Filter, ListFunctionsRequest, ListFunctionsResponse};
 
-use super::super::error::{self, Rejected};
+use super::super::error;
 use super::super::invoke::namespace;
 use super::super::{Caller, Gateway, Serve, show};
 
@@ -67,17 +67,14 @@ pub(in super::super) fn page_of(
 ) -> Result<(usize, usize), Error> {
     let offset = offset.unwrap_or(0);
     let begin = usize::try_from(offset).map_err(|_| {
-        error::rejected(
-            Rejected::PageOffset,
-            format!("Offset: {offset} is not allowed; 0 and more are"),
-        )
+        error::wire_field("Offset", format!("{offset} is not allowed; 0 and more are"))
     })?;
     let limit = limit.unwrap_or(LIMIT_DEFAULT);
     match usize::try_from(limit) {
         Ok(length) if limit <= most => Ok((begin, length)),
         _ => {
-            let message = format!("Limit: {limit} is not allowed; 0 to {most} are");
-            Err(error::rejected(Rejected::PageLength, message))
+            let message = format!("{limit} is not allowed; 0 to {most} are");
+            Err(error::wire_field("Limit", message))
         }
     }
 }
@@ -87,9 +84,9 @@ pub(in super::super) fn descending(order: Option<&str>) -> Result<bool, Error> {
     match order.map(str::to_ascii_uppercase).as_deref() {
         None | Some("" | "DESC") => Ok(true),
         Some("ASC") => Ok(false),
-        Some(other) => Err(error::rejected(
-            Rejected::Order,
-            format!("Order: {other:?} is not allowed; ASC and DESC are"),
+        Some(other) => Err(error::wire_field(
+            "Order",
+            format!("{other:?} is not allowed; ASC and DESC are"),
         )),
     }
 }
@@ -106,8 +103,8 @@ fn sort(
         Some("FunctionName") => {}
         Some(other) => {
             let message =
-                format!("Orderby: {other:?} is not allowed; AddTime, ModTime and FunctionName are");
-            return Err(error::rejected(Rejected::OrderBy, message));
+                format!("{other:?} is not allowed; AddTime, ModTime and FunctionName are");
+            return Err(error::wire_field("Orderby", message));
         }
     }
     if descending(order)? {
@@ -118,11 +115,8 @@ fn sort(
 
 fn check_filters(filters: &[Filter]) -> Result<(), Error> {
     if filters.len() > FILTERS_MAX {
-        let message = format!(
-            "Filters: {} are not allowed; up to {FILTERS_MAX} are",
-            filters.len()
-        );
-        return Err(error::rejected(Rejected::Filters, message));
+        let message = format!("{} are not allowed; up to {FILTERS_MAX} are", filters.len());
+        return Err(error::wire_field("Filters", message));
     }
     let known = |name: &str| {
         matches!(
@@ -135,9 +129,9 @@ fn check_filters(filters: &[Filter]) -> Result<(), Error> {
         Some(filter) => {
             let shown: String = filter.name.chars().take(60).collect();
             let message = format!(
-                "Filters: {shown:?} is not allowed; Status, Type, Runtime, FunctionName, Description, Role and tag-<key> are"
+                "{shown:?} is not allowed; Status, Type, Runtime, FunctionName, Description, Role and tag-<key> are"
             );
-            Err(error::rejected(Rejected::Filters, message))
+            Err(error::wire_field("Filters", message))
         }
     }
 }

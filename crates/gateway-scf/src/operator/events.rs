@@ -201,11 +201,11 @@ async fn for_each(
     {
         let allowed: Vec<_> = action.states().iter().map(|state| state.as_str()).collect();
         let message = format!(
-            "State: {:?} is not allowed here; {} are, since only the results of events in other states are stored",
+            "{:?} is not allowed here; {} are, since only the results of events in other states are stored",
             state.as_str(),
             allowed.join(", ")
         );
-        return Err(error::rejected(Rejected::EventState, message));
+        return Err(error::wire_field("State", message));
     }
     query.limit = BATCH;
     // A replayed event counts as new, so this bound keeps one that fails again from being replayed twice.
@@ -242,8 +242,8 @@ fn selected(
             let state = state.ok_or_else(|| {
                 let known: Vec<_> = EventState::ALL.iter().map(|state| state.as_str()).collect();
                 let shown: String = given.chars().take(40).collect();
-                let message = format!("State: {shown:?} is not allowed; {} are", known.join(", "));
-                error::rejected(Rejected::EventState, message)
+                let message = format!("{shown:?} is not allowed; {} are", known.join(", "));
+                error::wire_field("State", message)
             })?;
             vec![*state]
         }
