@@ -34,6 +34,10 @@ pub enum Reason {
     LayerMissing,
     /// The layer has no such version.
     LayerVersionMissing,
+    /// The account has no such bucket.
+    BucketMissing,
+    /// The bucket has no such object.
+    ObjectMissing,
     /// No interpreter serves the runtime.
     InterpreterMissing,
     /// The function has no such version or alias.
@@ -120,6 +124,8 @@ pub enum Limit {
     LayersOfFunction,
     /// Bytes of all environment variables of a function.
     EnvironmentBytes,
+    /// Bytes of a package in a bucket.
+    PackageObjectBytes,
     /// Bytes of a package in a request.
     PackageBytes,
     /// Triggers of one kind of a function.

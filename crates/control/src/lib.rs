@@ -13,6 +13,8 @@ pub mod concurrency;
 mod error;
 pub mod functions;
 pub mod layers;
+mod object_source;
+mod objects;
 pub mod packages;
 pub mod provisioned;
 mod random;
@@ -22,6 +24,7 @@ pub mod triggers;
 pub mod versions;
 
 pub use error::{Error, Limit, Reason};
+pub use object_source::ObjectSource;
 pub use random::random;
 
 use std::sync::Arc;
@@ -44,6 +47,8 @@ pub struct Control {
     pub catalog: Catalog,
     /// The platform's limits.
     pub limits: Arc<Limits>,
+    /// The buckets that packages may be in.
+    pub objects: ObjectSource,
     /// The packages of functions and layers.
     pub packages: PackageStore,
     /// The interpreters.

@@ -1,14 +1,13 @@
 //! Packages with code: embedded in a request, or an object in a bucket.
 
 use ::control::packages::StoredPackage;
-use futures_util::StreamExt;
+use access::GET_OBJECT;
 use model::BucketName;
 use scf::Error;
 use scf::types::Code as CodeFields;
 
 use super::error::{self, Refused, Rejected, unsupported};
 use super::{Caller, Gateway};
-use crate::object_source::ObjectReadError;
 use scf::lenient_base64;
 
 /// The source of a package.
@@ -32,37 +31,23 @@ pub(super) async fn store_package(
             Ok(gateway.control.store_package(bytes).await?)
         }
         PackageSource::Object { bucket, key } => {
-            let stored = fetch(gateway, caller, &bucket, &key).await?;
-            Ok(gateway.control.unpack_package(stored).await?)
+            let control = &gateway.control;
+            // An unauthorized caller must not learn what exists.
+            if control.objects.is_served() && !may_read(gateway, caller, &bucket, &key) {
+                return Err(error::object_denied(&bucket, &key).into());
+            }
+            let fetched = control.fetch_package(caller.account, &bucket, &key);
+            Ok(fetched.await?)
         }
     }
 }
 
-/// Stores a package from a bucket. The limit is that of the unpacked size, since SCF limits only that.
-async fn fetch(
-    gateway: &Gateway,
-    caller: Caller<'_>,
-    bucket: &BucketName,
-    key: &str,
-) -> Result<StoredPackage, Refused> {
-    // Like bodies, packages wait for memory in max-min fair order between accounts.
-    let turn = gateway.limits.package_bytes;
-    let _share = gateway.package_memory.acquire(caller.account, turn).await;
-    let limit = gateway.limits.unpacked_bytes;
-    let opened = gateway
-        .object_source
-        .open(caller.principal, bucket, key, limit);
-    let refused = |why: ObjectReadError| error::object(&why, bucket, key, limit);
-    let mut size = 0;
-    let pieces = opened.await.map_err(refused)?.into_stream().map(|piece| {
-        let piece = piece.map_err(|e| refused(ObjectReadError::Other(e)))?;
-        size += piece.len() as u64;
-        if size > limit {
-            return Err(Refused::from(refused(ObjectReadError::TooLarge(size))));
-        }
-        Ok(piece)
-    });
-    gateway.control.receive_package(pieces).await
+/// Returns whether the caller may read an object of its account.
+fn may_read(gateway: &Gateway, caller: Caller<'_>, bucket: &BucketName, key: &str) -> bool {
+    let path = format!("{}-{}/{key}", bucket.as_str(), caller.account.0);
+    caller
+        .principal
+        .allows(&GET_OBJECT, &gateway.region, &[path])
 }
 
 fn package_source(

@@ -6,7 +6,7 @@ mod rejected;
 
 pub(super) use bound::{large_field, long_list, long_text};
 pub(super) use door::{body, is_temporary, is_throttled, is_too_long, no_action, unauthorized};
-pub(super) use rejected::{Rejected, object, parameter, rejected, wire_field};
+pub(super) use rejected::{Rejected, object_denied, parameter, rejected, wire_field};
 
 use access::{Denied, PlainRootKey, RateLimited};
 use control::{Limit, Reason};
@@ -56,6 +56,8 @@ pub(super) fn control(error: control::Error) -> Error {
         Reason::RoleMissing => Code::RoleNotFound,
         Reason::LayerMissing => Code::LayerNotFound,
         Reason::LayerVersionMissing => Code::LayerVersionNotFound,
+        Reason::BucketMissing => Code::CosNotFound,
+        Reason::ObjectMissing => Code::CosObjectNotFound,
         Reason::InterpreterMissing => Code::InvalidRuntime,
         Reason::QualifierMissing => Code::QualifierNotFound,
         Reason::TriggerMissing => Code::TriggerNotFound,
@@ -114,7 +116,7 @@ fn limit_code(limit: Limit) -> Code {
         Limit::Layers | Limit::LayersOfFunction => Code::LimitExceededLayers,
         Limit::LayerVersions => Code::LimitExceededLayerVersions,
         Limit::EnvironmentBytes => Code::EnvironmentExceededLimit,
-        Limit::PackageBytes => Code::InvalidZipFile,
+        Limit::PackageBytes | Limit::PackageObjectBytes => Code::InvalidZipFile,
         Limit::Triggers => Code::LimitExceededTrigger,
         Limit::ScheduledActions => Code::LimitExceededProvisionTriggerAction,
         Limit::QueuedEvents => Code::RequestLimitExceeded,
@@ -125,6 +127,7 @@ fn limit_code(limit: Limit) -> Code {
 /// Returns the error code for an invalid value of a field.
 fn field_code(field: Field) -> Code {
     match field {
+        Field::ObjectKey => Code::InvalidCosObjectName,
         Field::Package => Code::InvalidZipFile,
         Field::Environment => Code::InvalidEnvironment,
         Field::Layers => Code::InvalidLayers,
@@ -190,6 +193,7 @@ pub(super) fn wire_name(field: Field) -> &'static str {
         Field::TriggerName => "TriggerName",
         Field::TriggerKind => "Type",
         Field::BucketName => "CosBucketName",
+        Field::ObjectKey => "CosObjectName",
         Field::ObjectEvent => "event",
         Field::KeyPrefix => "Prefix",
         Field::KeySuffix => "Suffix",

@@ -25,7 +25,6 @@ mod monitoring;
 mod names;
 mod namespaces;
 mod notifications;
-mod object_source;
 mod operator;
 mod policy_action;
 #[cfg(test)]
@@ -78,7 +77,6 @@ use worker::{PackageStore, Worker};
 
 pub use self::monitoring::{MetricsAccess, MetricsToken, metrics_router};
 use self::names::Names;
-pub use self::object_source::ObjectSource;
 pub use self::policy_action::{is_action, policy_actions};
 use self::receive::Received;
 
@@ -121,8 +119,6 @@ pub struct Gateway {
     pub worker: Arc<Worker>,
     /// The packages.
     pub packages: PackageStore,
-    /// The source of packages in buckets.
-    pub object_source: ObjectSource,
     /// Deletes accounts with everything they own.
     pub purge: Purge,
     /// The log of invocations.
@@ -133,17 +129,11 @@ pub struct Gateway {
     pub exporter: Exporter,
     /// Decides who may read metrics.
     pub monitoring: MetricsAccess,
-    /// Memory for bodies and for packages, shared fairly between accounts.
+    /// Memory for bodies, shared fairly between accounts.
     pub body_memory: FairSemaphore<AccountId>,
-    /// Memory for packages from buckets, see [`PACKAGE_MEMORY_BYTES`].
-    pub package_memory: FairSemaphore<AccountId>,
     /// Serializes the verification of large version 1 forms.
     pub forms: Semaphore,
 }
-
-/// Memory for packages that are read from buckets, bytes. It is separate from the memory for bodies, because a request that holds
-/// some of that may wait for this; one pool could deadlock.
-pub const PACKAGE_MEMORY_BYTES: u64 = 128 << 20;
 
 /// The authenticated caller of a request.
 #[derive(Clone, Copy, Debug)]

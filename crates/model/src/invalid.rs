@@ -70,6 +70,8 @@ pub enum Field {
     TriggerKind,
     /// Bucket name.
     BucketName,
+    /// Key of an object.
+    ObjectKey,
     /// Object event.
     ObjectEvent,
     /// Key prefix.
@@ -178,6 +180,7 @@ impl fmt::Display for Field {
             Self::TriggerName => "trigger name",
             Self::TriggerKind => "trigger type",
             Self::BucketName => "bucket name",
+            Self::ObjectKey => "object key",
             Self::ObjectEvent => "object event",
             Self::KeyPrefix => "key prefix",
             Self::KeySuffix => "key suffix",

@@ -1,12 +1,9 @@
-//! The codes of what is rejected while a request is read, before an operation begins.
+//! The codes of values that are rejected while a request is read, before an operation begins.
 
-use bucket::StoreError;
 use model::BucketName;
 use scf::{Code, Error};
 
-use crate::object_source::ObjectReadError;
-
-/// A part of a request whose rejection has a code that its name does not tell.
+/// A part of a request whose code does not follow from its name.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Rejected {
     /// The type of a function.
@@ -83,25 +80,11 @@ pub(crate) fn wire_field(field: &'static str, message: impl std::fmt::Display) -
     Error::new(code, format!("{field}: {message}"))
 }
 
-/// Maps an error of reading a package of up to `limit` bytes from a bucket.
-pub(crate) fn object(why: &ObjectReadError, bucket: &BucketName, key: &str, limit: u64) -> Error {
+/// Returns the error for a package in a bucket that the caller may not read.
+pub(crate) fn object_denied(bucket: &BucketName, key: &str) -> Error {
     let shown: String = key.chars().take(200).collect();
-    let (code, field) = match why {
-        ObjectReadError::Off => (Code::UnsupportedOperation, "CosBucketName"),
-        ObjectReadError::NoBucket => (Code::CosNotFound, "CosBucketName"),
-        ObjectReadError::NoObject => (Code::CosObjectNotFound, "CosObjectName"),
-        ObjectReadError::Denied => (Code::UnauthorizedOperation, "CosObjectName"),
-        ObjectReadError::TooLarge(_) => (Code::InvalidZipFile, "CosObjectName"),
-        ObjectReadError::Other(StoreError::Archived(_)) => {
-            (Code::InvalidCosObjectName, "CosObjectName")
-        }
-        ObjectReadError::Other(_) => (Code::InternalError, "CosObjectName"),
-    };
-    let allowed = match why {
-        ObjectReadError::TooLarge(_) => {
-            format!("; a package in a bucket may have up to {limit} (unpacked_bytes)")
-        }
-        _ => String::new(),
-    };
-    Error::new(code, format!("{field}: {bucket}/{shown}: {why}{allowed}"))
+    let message = format!(
+        "CosObjectName: {bucket}/{shown}: this key may not do name/cos:GetObject on the object"
+    );
+    Error::new(Code::UnauthorizedOperation, message)
 }

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use control::Control;
-use gateway_scf::{Gateway, MetricsAccess, ObjectSource, PACKAGE_MEMORY_BYTES};
+use control::{Control, ObjectSource};
+use gateway_scf::{Gateway, MetricsAccess};
 use hosts::{Addresses, ApiHosts, CertificateNames};
 use ownership::{Dns, Ownership, watch as watch_domains};
 use tokio::sync::Semaphore;
@@ -63,11 +63,11 @@ pub(super) fn assemble(
             token: config.api.metrics_token.clone(),
             separate_listener: listeners.metrics.is_some(),
         },
-        object_source: ObjectSource::new(stores.objects, config.api.region.clone()),
         access: stores.access,
         control: Control {
             catalog: stores.catalog.clone(),
             limits: engine.limits.clone(),
+            objects: ObjectSource::new(stores.objects),
             packages: stores.packages.clone(),
             worker: engine.worker.clone(),
             builds: engine.builds,
@@ -97,7 +97,6 @@ pub(super) fn assemble(
         hosts,
         ownership,
         body_memory: FairSemaphore::new(TrafficRules::bodies(&settings::traffic(config))),
-        package_memory: FairSemaphore::new(PACKAGE_MEMORY_BYTES),
         forms: Semaphore::new(1),
     };
     (Arc::new(gateway), urls)

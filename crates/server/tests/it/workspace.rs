@@ -64,6 +64,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     (
         "control",
         &[
+            "bucket",
             "catalog",
             "clock",
             "dispatch",
@@ -71,6 +72,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "events",
             "model",
             "telemetry",
+            "traffic",
             "worker",
         ],
     ),
