@@ -65,7 +65,7 @@ use model::{AccountId, Limits, RecursionDepth, RequestId, TraceContext};
 use ownership::Ownership;
 use purge::Purge;
 use scf::action::{self, Action};
-use scf::{Call, Code, Error, Service, envelope};
+use scf::{Call, Error, Service, envelope};
 use signing::{SignedCall, auth_error, raw};
 use telemetry::{Exporter, InvocationLog, Metrics, trace};
 use tokio::sync::Semaphore;

@@ -122,7 +122,6 @@ const ARROWS: &[(&str, &[&str])] = &[
         "gateway-scf",
         &[
             "access",
-            "bucket",
             "catalog",
             "clock",
             "control",
