@@ -444,11 +444,21 @@ fn classified_fields_exist() {
     }
 }
 
-#[test]
-#[expect(clippy::too_many_lines, reason = "a table of requests")]
-fn requests_report_the_resources_they_reference() {
+/// Checks which resources requests of actions report.
+fn check_named<'a>(rows: impl IntoIterator<Item = (&'a str, Value, &'a str)>) {
     let named_by_action = named_by_action();
-    for (action, request, expected) in [
+    for (action, request, expected) in rows {
+        assert_eq!(
+            named_by_action[action](&request).join(", "),
+            expected,
+            "{action}"
+        );
+    }
+}
+
+#[test]
+fn requests_report_the_functions_they_reference() {
+    check_named([
         ("Invoke", json!({"FunctionName": "f"}), "Function default f"),
         (
             "Invoke",
@@ -495,6 +505,12 @@ fn requests_report_the_resources_they_reference() {
             json!({"FunctionName": "f", "DeadLetterConfig": {"Type": "queue", "Name": "http://host"}}),
             "Function default f",
         ),
+    ]);
+}
+
+#[test]
+fn packages_and_domains_report_the_resources_they_reference() {
+    check_named([
         (
             "UpdateFunctionCode",
             json!({"FunctionName": "f", "CosBucketName": "b", "Code": {"CosObjectName": "/k"}}),
@@ -511,6 +527,13 @@ fn requests_report_the_resources_they_reference() {
                    "EndpointsConfig": [{"FunctionName": "f"}, {"Namespace": "n", "FunctionName": "g"}]}),
             "Domain d.example.com, Target default f, Target n g",
         ),
+    ]);
+}
+
+#[test]
+fn tags_quotas_and_triggers_report_the_resources_they_reference() {
+    let bucket = format!("Function default f, Bucket {BUCKET}");
+    check_named([
         (
             "TagResources",
             json!({"Tags": [], "ResourceList": ["qcs::scf:::namespace/n/function/f", "qcs::scf:::namespace/m/function/g"]}),
@@ -535,18 +558,12 @@ fn requests_report_the_resources_they_reference() {
         (
             "CreateTrigger",
             json!({"FunctionName": "f", "TriggerName": BUCKET, "Type": "cos"}),
-            &format!("Function default f, Bucket {BUCKET}"),
+            bucket.as_str(),
         ),
         (
             "CreateTrigger",
             json!({"FunctionName": "f", "TriggerName": "tick", "Type": "timer"}),
             "Function default f",
         ),
-    ] {
-        assert_eq!(
-            named_by_action[action](&request).join(", "),
-            expected,
-            "{action}"
-        );
-    }
+    ]);
 }
