@@ -29,6 +29,8 @@ pub struct Checkpoint {
     pub through: Position,
     /// The digest of the database's contents.
     pub digest: String,
+    /// The [version](crate::Machine::VERSION) of its tables.
+    pub tables: u32,
     /// The log; none for an embedded database.
     pub log: Option<LogIdentity>,
 }

@@ -21,6 +21,8 @@ pub enum Control {
         at: u64,
         /// The digest.
         digest: String,
+        /// The version of the database's tables. Only equal ones are compared.
+        tables: u32,
         /// The replica's writer.
         by: String,
     },

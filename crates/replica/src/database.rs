@@ -214,7 +214,7 @@ impl<M: Machine> Database<M> {
         let seen = next.time;
         let commands = if first { commands.as_slice() } else { &[] };
         let outputs = self.apply(next, commands, |transaction| {
-            if let Contents::Control(control) = &record.contents {
+            if let (Contents::Control(control), true) = (&record.contents, first) {
                 note(transaction, control, seen)?;
             }
             store_window(transaction, header.writer, window_after, seen, known)

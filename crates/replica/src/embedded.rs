@@ -175,6 +175,7 @@ impl<M: Machine, C: Clock> Embedded<M, C> {
             position: self.database.position(),
             through,
             digest: String::new(),
+            tables: M::VERSION,
             log: None,
         };
         let request = self.checkpoints.requests.remove(id);

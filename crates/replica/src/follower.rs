@@ -269,12 +269,14 @@ impl<M: Machine, L: Log> Follower<M, L> {
                     position: self.database.position(),
                     through,
                     digest: String::new(),
+                    tables: M::VERSION,
                     log: Some(identity.clone()),
                 };
                 self.take_checkpoint(id, checkpoint);
             }
-            Control::Check { by, .. } if *by == format!("{:?}", self.writer) => {}
-            Control::Check { at, digest, by } => {
+            Control::Check { by, tables, .. }
+                if *tables != M::VERSION || *by == format!("{:?}", self.writer) => {}
+            Control::Check { at, digest, by, .. } => {
                 let at = Position(*at);
                 let verdict = self.checks.other(at, by.clone(), digest.clone());
                 self.judge(at, verdict)?;
@@ -314,6 +316,7 @@ impl<M: Machine, L: Log> Follower<M, L> {
                     let check = Control::Check {
                         at: at.0,
                         digest: digest.clone(),
+                        tables: M::VERSION,
                         by: format!("{:?}", self.writer),
                     };
                     let log = self.log.clone();

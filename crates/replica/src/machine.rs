@@ -26,6 +26,10 @@ impl<F: Fn() -> Time + Send + Sync + 'static> Clock for F {
 /// configuration, no randomness, no iteration order of a hash map. Whatever a command depends on (a limit, an id, the time of its
 /// submission) is in the command, and whatever must hold for it is checked there and answered in its output.
 pub trait Machine: Send + 'static {
+    /// The version of the tables, raised with each migration. Replicas compare only databases of equal versions, and do not start from a
+    /// snapshot of a later one.
+    const VERSION: u32 = 1;
+
     /// A change of the state.
     type Command: Send + 'static;
     /// The answer to a command.

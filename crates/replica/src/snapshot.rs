@@ -61,6 +61,8 @@ pub struct Snapshots {
     vault: Vault,
     /// The log's name, such as `cluster`.
     log: String,
+    /// The version of the machine's tables.
+    tables: u32,
 }
 
 /// Describes a snapshot.
@@ -76,6 +78,8 @@ pub struct Manifest {
     pub through: u64,
     /// The digest of the database's contents.
     pub digest: String,
+    /// The version of its tables.
+    pub tables: u32,
     /// The database.
     pub file: StoredFile,
 }
@@ -135,11 +139,12 @@ pub enum SnapshotError {
 }
 
 impl Snapshots {
-    /// Keeps the snapshots of the log with a name in a vault.
-    pub fn new(vault: Vault, log: &str) -> Self {
+    /// Keeps the snapshots of the log with a name, and of a machine, in a vault.
+    pub fn new<M: Machine>(vault: Vault, log: &str) -> Self {
         Self {
             vault,
             log: log.to_owned(),
+            tables: M::VERSION,
         }
     }
 
@@ -230,6 +235,7 @@ impl Snapshots {
             at: checkpoint.position.0,
             through: checkpoint.through.0,
             digest: checkpoint.digest.clone(),
+            tables: checkpoint.tables,
             file,
         };
         // Stored last: what has a manifest is whole.
@@ -274,6 +280,7 @@ impl Snapshots {
             through: at,
             digest: digest.map_err(|error| database_error(database, error))?,
             log: Some(identity),
+            tables: self.tables,
         };
         let manifest = self.upload(&checkpoint, copy).await?;
         // What is left of a trimmed log begins with a checkpoint.
@@ -355,9 +362,9 @@ impl Snapshots {
             name: name.to_owned(),
             reason: reason.to_owned(),
         };
-        if manifest.version != VERSION {
+        if manifest.version != VERSION || manifest.tables > self.tables {
             return Err(unusable(
-                "another version of virga wrote it; update this node",
+                "a later version of virga wrote it; update this node",
             ));
         }
         if manifest.log != identity.0 {

@@ -16,7 +16,7 @@ use crate::blobs::{BlobError, Blobs};
 
 /// Bytes of a file's part: a whole number of SQLite's pages, so that unchanged pages make equal parts.
 const PART: usize = 256 * 1024;
-/// The form of bytes that are not encrypted.
+/// The form of bytes that are not encrypted. Their digest is before them.
 const PLAIN: u8 = 1;
 
 /// A store of blobs, with the keys that encrypt them. Clones are the same one.
@@ -97,7 +97,7 @@ impl Vault {
     pub async fn put(&self, name: &str, plain: &[u8]) -> Result<(), VaultError> {
         let stored = match &self.seals {
             Some(seals) => seals.wrap(name.as_bytes(), plain),
-            None => Ok([&[PLAIN], plain].concat()),
+            None => Ok([&[PLAIN], Sha256::digest(plain).as_slice(), plain].concat()),
         };
         let stored = stored.map_err(|error| seal_error(name, error))?;
         Ok(self.blobs.put(name, stored.into()).await?)
@@ -111,7 +111,7 @@ impl Vault {
         let stored: Bytes = self.blobs.get(name).await?;
         let opened = match (&self.seals, &*stored) {
             (Some(seals), stored) => seals.unwrap(name.as_bytes(), stored),
-            (None, [PLAIN, plain @ ..]) => Ok(plain.to_vec()),
+            (None, [PLAIN, rest @ ..]) => checked(rest),
             (None, _) => Err(SealError::Damaged),
         };
         opened.map_err(|error| seal_error(name, error))
@@ -229,6 +229,16 @@ impl Vault {
         file.flush().await.map_err(failed)?;
         file.sync_all().await.map_err(failed)
     }
+}
+
+/// Returns the bytes behind their digest.
+fn checked(stored: &[u8]) -> Result<Vec<u8>, SealError> {
+    let split = stored.split_at_checked(Sha256::output_size());
+    let (digest, plain) = split.ok_or(SealError::Damaged)?;
+    if Sha256::digest(plain).as_slice() != digest {
+        return Err(SealError::Damaged);
+    }
+    Ok(plain.to_vec())
 }
 
 fn seal_error(name: &str, error: SealError) -> VaultError {

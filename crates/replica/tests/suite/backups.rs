@@ -295,6 +295,31 @@ async fn a_mark_that_was_not_ended_is_kept_over_a_restart_and_ends_by_itself() {
 }
 
 #[test]
+fn a_mark_that_comes_again_late_opens_nothing() {
+    paused(async {
+        let directory = directory();
+        let log = Simulated::new(1, Faults::NONE);
+        let node = Node::start(&directory.path().join("a"), &log);
+        for (number, open) in [(1, true), (2, false), (1, true)] {
+            let header = Header {
+                writer: WriterId([1; 16]),
+                number,
+                base: 1,
+                time: Time(1),
+            };
+            let id = "one".to_owned();
+            let record = Record::encode_control(&header, &Control::Backup { id, open });
+            log.append(record).await.unwrap();
+            node.replica.barrier().await.unwrap();
+            assert_eq!(
+                node.replica.backup_is_open(Time(1)),
+                number == 1 && log.length() < 3
+            );
+        }
+    });
+}
+
+#[test]
 fn an_installation_moves_from_an_embedded_database_to_a_log_and_back() {
     paused(async {
         let place = Place::new(keys());
@@ -315,7 +340,7 @@ fn an_installation_moves_from_an_embedded_database_to_a_log_and_back() {
             .await
             .unwrap();
         let log = Simulated::new(3, Faults::MANY);
-        let snapshots = Snapshots::new(Vault::new(place.blobs.clone(), keys()), "bank");
+        let snapshots = Snapshots::new::<Bank>(Vault::new(place.blobs.clone(), keys()), "bank");
         let copy = place.path("copy");
         snapshots.found(&moved, &log, &copy).await.unwrap();
         assert!(!copy.exists());

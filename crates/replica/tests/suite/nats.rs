@@ -9,7 +9,7 @@ use replica::{BlobError, Blobs, Log, MAX_RECORD, Position, SealedLog, SubmitErro
 use seal::{Key, Seals};
 use testlog::{Cluster, dump};
 
-use crate::bank::{Change, Outcome, deposit};
+use crate::bank::{Bank, Change, Outcome, deposit};
 use crate::world::{Node, check, directory};
 
 const SUBMITTERS: u64 = 8;
@@ -223,7 +223,8 @@ fn a_trimmed_encrypted_log_is_joined_from_a_snapshot_in_jetstreams_object_store(
         let keys = Arc::new(Seals::new(key, []));
         let blobs = NatsBlobs::open(client, "virga-blobs", 3, 64 << 20);
         let blobs = Arc::new(blobs.await.unwrap());
-        let snapshots = Snapshots::new(Vault::new(blobs.clone(), Some(keys.clone())), "shard-07");
+        let snapshots =
+            Snapshots::new::<Bank>(Vault::new(blobs.clone(), Some(keys.clone())), "shard-07");
         let streams = cluster.streams("sealed", 64 << 20).await;
         let log = SealedLog::new(streams.shard(7).await.unwrap(), keys, "shard-07");
         let a = Node::start_with(&path("a"), log.clone(), clock);

@@ -130,7 +130,7 @@ fn snapshots_are_encrypted_and_need_the_key() {
         let path = |name: &str| directory.path().join(name);
         let blobs = Arc::new(ObjectBlobs::directory(&path("blobs")).unwrap());
         let keys = seals(1, &[]);
-        let snapshots = |keys| Snapshots::new(Vault::new(blobs.clone(), keys), "bank");
+        let snapshots = |keys| Snapshots::new::<Bank>(Vault::new(blobs.clone(), keys), "bank");
         let log = Simulated::new(1, Faults::NONE);
         let a = Node::start_with(&path("a"), sealed(&log, &keys), clock());
         let b = Node::start_with(&path("b"), sealed(&log, &keys), clock());

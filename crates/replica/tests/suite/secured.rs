@@ -110,6 +110,28 @@ async fn a_server_and_its_clients_prove_each_other_who_they_are() {
     let server = NatsServer::start(&binary, directory.path(), &configuration);
     let server = server.await.unwrap();
     server.ready().await.unwrap();
+    let clustered = Configuration {
+        cluster: Some(nats_server::Cluster {
+            listen: (Ipv4Addr::LOCALHOST, free_port()).into(),
+            peers: vec!["localhost:6222".to_owned()],
+            password: PASSWORD.to_owned(),
+        }),
+        ..configuration
+    };
+    let file = directory.path().join("clustered.conf");
+    std::fs::write(&file, clustered.render().unwrap()).unwrap();
+    let tested = Command::new(&binary)
+        .arg("-t")
+        .arg("-c")
+        .arg(&file)
+        .output();
+    let tested = tested.unwrap();
+    assert!(
+        tested.status.success(),
+        "{}",
+        String::from_utf8_lossy(&tested.stderr)
+    );
+
     let secured = Connection {
         servers: vec![format!("tls://virga:{PASSWORD}@127.0.0.1:{port}")],
         tls: Tls {

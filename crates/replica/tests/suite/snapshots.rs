@@ -7,10 +7,10 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::stream::BoxStream;
-use replica::snapshot::{Confirmation, Snapshots, Start};
+use replica::snapshot::{Confirmation, Manifest, Snapshots, Start};
 use replica::{
-    AppendError, BlobError, Blobs, Entry, Limits, Log, LogError, LogIdentity, ObjectBlobs,
-    Position, Replica, Status, SubmitError, Usage, Vault,
+    AppendError, BlobError, Blobs, Control, Entry, Header, Limits, Log, LogError, LogIdentity,
+    ObjectBlobs, Position, Record, Replica, Status, SubmitError, Time, Usage, Vault, WriterId,
 };
 use rusqlite::Connection;
 use seeded::Random;
@@ -31,7 +31,7 @@ impl Store {
     fn new() -> Self {
         let directory = directory();
         let blobs = Arc::new(ObjectBlobs::directory(&directory.path().join("blobs")).unwrap());
-        let snapshots = Snapshots::new(Vault::new(blobs.clone(), None), "bank");
+        let snapshots = Snapshots::new::<Bank>(Vault::new(blobs.clone(), None), "bank");
         Self {
             directory,
             blobs,
@@ -422,6 +422,58 @@ fn two_replicas_that_differ_both_stop_and_the_log_is_not_trimmed() {
     });
 }
 
+#[test]
+fn while_nodes_are_upgraded_only_databases_of_one_version_are_compared_and_loaded() {
+    paused(async {
+        let (store, log) = (Store::new(), Simulated::new(1, Faults::NONE));
+        let (a, b) = (store.start("a", &log).await, store.start("b", &log).await);
+        deposits(&a, 0..10).await;
+        let at = store.snapshot(&a, &log).await;
+        let check = |tables| {
+            let header = Header {
+                writer: WriterId([tables as u8; 16]),
+                number: 1,
+                base: 1,
+                time: Time(1),
+            };
+            // As many differ as are equal.
+            let check = |by: &str| Control::Check {
+                at: at.0,
+                digest: "another".to_owned(),
+                by: by.to_owned(),
+                tables,
+            };
+            [check("c"), check("d"), check("e")].map(|check| {
+                let header = Header {
+                    writer: WriterId::random().unwrap(),
+                    ..header
+                };
+                Record::encode_control(&header, &check)
+            })
+        };
+        for record in check(2) {
+            log.append(record).await.unwrap();
+        }
+        tokio::time::sleep(Duration::from_mins(5)).await;
+        deposits(&a, 10..20).await;
+
+        let manifest = store.blobs.list("snapshots/").await.unwrap();
+        let manifest = manifest.iter().find(|name| name.ends_with("manifest"));
+        let vault = Vault::new(store.blobs.clone(), None);
+        let mut later: Manifest = vault.get_json(manifest.unwrap()).await.unwrap();
+        later.tables = 2;
+        vault.put_json(manifest.unwrap(), &later).await.unwrap();
+        let refused = store.snapshots.prepare(&store.path("c"), &log).await;
+        assert!(refused.is_err(), "{refused:?}");
+
+        for record in check(1) {
+            log.append(record).await.unwrap();
+        }
+        assert!(a.stopped().await.contains("differs"));
+        assert!(b.stopped().await.contains("differs"));
+    });
+}
+
 fn damage(database: &Path) {
     let connection = Connection::open(database).unwrap();
     let changed = connection.execute("UPDATE history SET time = time + 1 WHERE id = 5", []);
@@ -474,7 +526,7 @@ fn a_store_that_fails_leaves_a_log_that_can_be_joined() {
             blobs: store.blobs.clone(),
             random: Random::new(1).into(),
         };
-        let snapshots = Snapshots::new(Vault::new(Arc::new(flaky), None), "bank");
+        let snapshots = Snapshots::new::<Bank>(Vault::new(Arc::new(flaky), None), "bank");
         let (a, b) = (store.start("a", &log).await, store.start("b", &log).await);
         let (mut stored, mut failed, mut tries) = (0, 0, 0);
         while stored < 5 || failed < 5 {
