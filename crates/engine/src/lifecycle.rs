@@ -122,18 +122,9 @@ impl Lifecycle {
     /// Starts the zygote that the function will need before its first request.
     fn prewarm(&self, function: &Function) {
         let worker = &self.shared.worker;
-        let prepared = worker
-            .interpreters()
-            .serve(function.runtime)
-            .and_then(|served| {
-                let variables = function.config.environment.keys().map(String::as_str);
-                worker.prepare(
-                    function.key.account,
-                    function.kind,
-                    &served.interpreter,
-                    variables,
-                )
-            });
+        let variables = function.config.environment.keys().map(String::as_str);
+        let (account, kind) = (function.key.account, function.kind);
+        let prepared = worker.prepare(account, kind, function.runtime, variables);
         if let Err(error) = prepared {
             warn!(function = %function.key.name, %error, "failed to start the zygote of a function ahead of its first request");
         }
@@ -295,17 +286,19 @@ impl Lifecycle {
     }
 
     fn sweep(&self) -> std::io::Result<usize> {
-        let (keep, merged) = all_referenced(&self.shared.catalog);
+        let (mut keep, mut merged) = all_referenced(&self.shared.catalog);
         let referenced = |(tree, _): &(Sha256, Runtime)| keep.contains(tree);
         self.shared
             .compiled
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .retain(referenced);
-        let running = self.shared.driver.trees_in_use();
-        self.shared
-            .packages
-            .sweep(&keep, &merged, &running, SWEEP_AGE)
+        for spec in self.shared.driver.specs_in_use() {
+            keep.insert(spec.code.clone());
+            keep.extend(spec.layers.iter().cloned());
+            merged.push(spec.layers.clone());
+        }
+        self.shared.packages.sweep(&keep, &merged, SWEEP_AGE)
     }
 }
 

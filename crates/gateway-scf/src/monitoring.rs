@@ -129,7 +129,7 @@ pub(super) async fn health() -> &'static str {
 }
 
 async fn ready(State(gateway): State<Arc<Gateway>>, request: Request) -> Response {
-    if gateway.worker.interpreters().newest_python().is_some() {
+    if gateway.worker.interpreters().preferred().is_some() {
         return "ready\n".into_response();
     }
     let message = match gateway.monitoring.caller(&request) {

@@ -46,7 +46,7 @@ pub use names::{
 pub use outcome::{Blame, Failure, FailureKind, Outcome, Usage, ending_number};
 pub use policy::{Decision, Policy, Resource};
 pub use recursion::RecursionDepth;
-pub use runtime::{Description, Language, PackageManager, Runtime, Start};
+pub use runtime::{Description, Language, PackageManager, Runtime, SourceFile};
 pub use source::Source;
 pub use time::Timestamp;
 pub use trace::TraceContext;

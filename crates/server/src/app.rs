@@ -86,7 +86,14 @@ async fn start(
     let (network, mut inside) = inside::open(parts, config, &claim).await?;
     let (authority, index) = (inside.authority.take(), inside.index.take());
     let platform = engine::platform(config, &listeners, authority.is_some());
-    let worker = engine::start_worker(parts, config, binary, &claim, network, authority)?;
+    let worker = engine::start_worker(
+        parts,
+        config,
+        stores.packages.clone(),
+        (binary, &claim),
+        network,
+        authority,
+    )?;
     let connections = Connections::start(parts);
     let engine = Engine::start(parts, config, &stores, worker, platform, index).await?;
     // 5. Listeners.

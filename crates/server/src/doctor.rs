@@ -50,12 +50,12 @@ fn temporary_files() -> DoctorCheck {
 }
 
 fn interpreters() -> DoctorCheck {
-    let found = Interpreters::find(&[], &[], true);
+    let found = Interpreters::find(&[], true);
     let list: Vec<_> = found
         .all()
         .map(|one| format!("{} ({})", one.runtime, one.program.display()))
         .collect();
-    let ok = found.newest_python().is_some();
+    let ok = found.preferred().is_some();
     let detail = if ok {
         list.join(", ")
     } else {

@@ -2,14 +2,15 @@
 //! share.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use model::{FunctionKind, Start};
 use sandbox::{AUTHORITIES, OWN_AUTHORITY};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use crate::launch_mode::LaunchMode;
 use crate::layout::{CODE, LAYERS, LOCALE, PATH, RUNTIME, SITE_DIRECTORY};
+use crate::local_files::LocalFiles;
 use crate::{Credentials, InstanceSpec};
 
 /// The assignment as JSON. The Python shim reads it, too.
@@ -27,74 +28,18 @@ pub(crate) struct Assignment {
     pub(crate) memory_bytes: Option<u64>,
 }
 
-/// How the function's code is launched.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) enum LaunchMode {
-    /// A handler in a copy of a warm interpreter.
-    Python,
-    /// A handler in a Python interpreter that the process executes, so that it starts with the function's environment.
-    FreshPython {
-        /// The interpreter.
-        program: PathBuf,
-        /// The shim that it runs.
-        shim: PathBuf,
-    },
-    /// A handler in a Node.js interpreter that the process executes.
-    Node {
-        /// Node.js.
-        program: PathBuf,
-        /// The shim that it runs.
-        shim: PathBuf,
-    },
-    /// A program that fetches events over HTTP.
-    Bootstrap,
-    /// A program that serves HTTP itself.
-    Server,
-}
-
-impl LaunchMode {
-    /// Returns the launch mode of an instance. `shims` is the directory of the shims as it sees it; `is_copy` says
-    /// whether it is a copy of an interpreter.
-    pub(crate) fn of(spec: &InstanceSpec, shims: &Path, is_copy: bool) -> Self {
-        if spec.kind == FunctionKind::Http {
-            return Self::Server;
-        }
-        let program = || spec.interpreter.program.clone();
-        match spec.interpreter.runtime.description().start {
-            Start::Copy { .. } if is_copy => Self::Python,
-            Start::Copy { shim } => Self::FreshPython {
-                program: program(),
-                shim: shims.join(shim),
-            },
-            Start::Interpreter { shim } => Self::Node {
-                program: program(),
-                shim: shims.join(shim),
-            },
-            Start::Program { .. } => Self::Bootstrap,
-        }
-    }
-
-    /// Returns the name of the program at the root of the code, if the launch mode has one.
-    pub(crate) fn program_file(&self) -> Option<&'static str> {
-        match self {
-            Self::Python | Self::FreshPython { .. } | Self::Node { .. } => None,
-            Self::Bootstrap => Some("bootstrap"),
-            Self::Server => Some("scf_bootstrap"),
-        }
-    }
-}
-
 impl Assignment {
     /// Builds the assignment of an instance. `work_directory` is the directory for its temporary files if it has no root
     /// of its own.
     pub(crate) fn of(
         spec: &InstanceSpec,
+        files: &LocalFiles,
         launch_mode: LaunchMode,
         hostname: &str,
         response_bytes: u64,
         work_directory: Option<&Path>,
     ) -> Self {
-        let instance_paths = InstancePaths::by(spec, work_directory);
+        let instance_paths = InstancePaths::by(files, work_directory);
         Self {
             handler: spec.handler.as_str().to_owned(),
             environment: environment(spec, &launch_mode, hostname, &instance_paths),
@@ -128,7 +73,7 @@ struct InstancePaths {
 }
 
 impl InstancePaths {
-    fn by(spec: &InstanceSpec, work_directory: Option<&Path>) -> Self {
+    fn by(files: &LocalFiles, work_directory: Option<&Path>) -> Self {
         let text = |path: &Path| path.to_string_lossy().into_owned();
         match work_directory {
             None => Self {
@@ -137,8 +82,8 @@ impl InstancePaths {
                 tmp: None,
             },
             Some(work_directory) => Self {
-                code: text(&spec.code),
-                layers: spec.layers.as_deref().map_or(LAYERS.into(), text),
+                code: text(&files.code),
+                layers: files.layers.as_deref().map_or(LAYERS.into(), text),
                 tmp: Some(text(work_directory)),
             },
         }
@@ -163,7 +108,7 @@ fn environment(
     let trusts = spec.platform.trusts_authority;
     // The shim does the work of this directory itself.
     let python_paths = match launch_mode {
-        LaunchMode::Bootstrap | LaunchMode::Server if trusts => {
+        LaunchMode::Program { .. } | LaunchMode::Server if trusts => {
             format!("{paths}:{}/{}", RUNTIME, SITE_DIRECTORY)
         }
         _ => paths.clone(),
@@ -202,8 +147,8 @@ fn environment(
         ("SCF_NAMESPACE", function.namespace.as_str()),
         ("_SCF_SERVER_PORT", "28902"),
     ];
-    let handler =
-        (*launch_mode == LaunchMode::Bootstrap).then_some(("_HANDLER", spec.handler.as_str()));
+    let handler = matches!(launch_mode, LaunchMode::Program { .. })
+        .then_some(("_HANDLER", spec.handler.as_str()));
     let endpoints = [
         ("VIRGA_ENDPOINT", &spec.platform.endpoint),
         ("VIRGA_BUCKETS", &spec.platform.buckets),

@@ -16,11 +16,12 @@ use sandbox::run::{RunFailure, RunNetwork, RunSpec, RunView, WorkDirectory};
 use sandbox::{Names, Program};
 
 use crate::identity::InstanceIdentity;
-use crate::installer::{self, InstallSettings};
+use crate::install_settings::InstallSettings;
 use crate::layout::CODE;
 use crate::package::{PackageError, PackageStore};
+use crate::runtime::{self, Installer};
 use crate::tool::{RunningTool, ToolExit, ToolSandbox};
-use crate::{Interpreter, Worker, python};
+use crate::{Interpreter, Worker, root};
 
 /// How often the size of the tree is checked if no file system limits it.
 const SIZE_CHECK_INTERVAL: Duration = Duration::from_millis(500);
@@ -60,10 +61,10 @@ pub struct Installed {
 
 impl Worker {
     /// Returns whether a package lists dependencies that can be installed for an interpreter.
-    pub fn has_requirements(&self, store: &PackageStore, installation: &Installation<'_>) -> bool {
-        let tree = store.tree(installation.package);
+    pub fn has_requirements(&self, installation: &Installation<'_>) -> bool {
+        let tree = self.packages().tree(installation.package);
         let manager = installation.interpreter.runtime.description().packages;
-        manager.is_some_and(|manager| tree.join(manager.list()).is_file())
+        manager.is_some_and(|manager| tree.join(manager.list).is_file())
     }
 
     /// Installs a package's dependencies next to its code, with a memory limit. A package without a list of dependencies
@@ -73,7 +74,6 @@ impl Worker {
     /// [`PackageError::Refused`] with the package manager's output if it fails.
     pub async fn install(
         &self,
-        store: &PackageStore,
         installation: &Installation<'_>,
         settings: &InstallSettings,
         memory_bytes: u64,
@@ -84,17 +84,20 @@ impl Worker {
             interpreter,
             stored_as,
         } = *installation;
+        let store = self.packages();
         let source = store.tree(package);
         let nothing = |log: String| Installed {
             tree: package.clone(),
             log,
         };
-        let Some(manager) = interpreter.runtime.description().packages else {
+        let manager = interpreter.runtime.description().packages;
+        let installer = runtime::served_by(interpreter).installer();
+        let Some((manager, installer)) = manager.zip(installer) else {
             return Ok(nothing(
                 "custom runtimes have no package manager; nothing was installed".into(),
             ));
         };
-        let list = manager.list();
+        let list = manager.list;
         // A symbolic link is followed only inside the sandbox, by the installer.
         let there = fs::symlink_metadata(source.join(list));
         if !there.is_ok_and(|list| list.is_file() || list.is_symlink()) {
@@ -107,7 +110,7 @@ impl Worker {
             .then(|| StagingDirectory::make(store))
             .transpose()?;
         let tool_sandbox = ToolSandbox::take(self, account, !settings.host_network, memory_bytes);
-        let tool_sandbox = tool_sandbox.map_err(PackageError::worker)?;
+        let tool_sandbox = tool_sandbox.map_err(PackageError::sandbox)?;
         let work = WorkDirectory {
             inside: host
                 .as_ref()
@@ -118,20 +121,23 @@ impl Worker {
             bounds: self.tree_bounds(),
         };
         let view = self.install_view(&tool_sandbox.identity, interpreter, settings);
-        let program = installer::program(
-            manager,
-            &work.inside,
-            self.isolated(),
-            interpreter,
-            settings,
-        )?;
+        let tmp = match self.isolated() {
+            true => Path::new("/tmp"),
+            false => work.inside.as_path(),
+        };
+        let mut program = installer.program(&work.inside, tmp, interpreter, settings)?;
+        program.env.extend([
+            format!("HOME={}", tmp.display()),
+            "LANG=C.UTF-8".to_owned(),
+            format!("TMPDIR={}", tmp.display()),
+        ]);
         let spec = RunSpec {
             // The package manager assembles the installation there, and then moves it.
             tmp_bytes: (u64::from(self.limits().tmp_mb) << 20).max(self.limits().unpacked_bytes),
             ..self.run_spec(view, program, work, &tool_sandbox, settings.timeout)
         };
         let ended = self.run_bounded(&spec, tool_sandbox, host.as_ref()).await?;
-        let log = self.tool_output(manager.name(), &spec, ended)?;
+        let log = self.tool_output(manager.name, installer, &spec, ended)?;
         let adopting = (store.clone(), result);
         blocking(move || {
             let (store, result) = adopting;
@@ -201,9 +207,10 @@ impl Worker {
     }
 
     /// Returns the tool's output, or the reason why it failed.
-    pub(crate) fn tool_output(
+    fn tool_output(
         &self,
         tool: &str,
+        installer: &dyn Installer,
         spec: &RunSpec,
         ended: ToolExit,
     ) -> Result<String, PackageError> {
@@ -234,11 +241,10 @@ impl Worker {
                 limits.unpacked_bytes >> 20,
                 limits.unpacked_entries
             ),
-            None if log.contains("No module named pip") => format!(
-                "{tool} failed ({}); this interpreter has no pip: install it on the host (apt install python3-pip)",
-                ended.status
-            ),
-            None => format!("{tool} failed ({})", ended.status),
+            None => match installer.advice(log) {
+                Some(advice) => format!("{tool} failed ({}); {advice}", ended.status),
+                None => format!("{tool} failed ({})", ended.status),
+            },
         };
         Err(PackageError::Refused(format!("{why}\n{log}")))
     }
@@ -263,9 +269,9 @@ impl Worker {
             (None, true) => (RunNetwork::Host, Names::AsHost),
             (None, false) => (RunNetwork::Nothing, Names::Nowhere),
         };
-        let binds = read.iter().map(|path| python::read_only(path, path));
+        let binds = read.iter().map(|path| root::read_only(path, path));
         let directory = self.root_directory();
-        let root = python::root(&[interpreter], directory, binds.collect(), names);
+        let root = root::of(&[interpreter], directory, binds.collect(), names);
         RunView::Own(root, network)
     }
 }

@@ -14,8 +14,8 @@ use tokio::net::unix::pipe;
 use tokio::sync::Mutex;
 
 use crate::InstanceSpec;
-use crate::assignment::LaunchMode;
 use crate::frame::Frames;
+use crate::launch_mode::LaunchMode;
 use crate::log::Log;
 use crate::process::{Exit, Process};
 use crate::request::SharedMetadata;

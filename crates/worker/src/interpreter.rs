@@ -1,19 +1,15 @@
 //! The interpreters of this host, and the choice of one for a runtime.
 
-mod found;
-mod node;
-mod python;
-
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use model::{Language, Runtime};
 use tracing::warn;
 
 use crate::Error;
-
-pub use self::found::Interpreter;
+use crate::found::Interpreter;
+use crate::runtime::{self, Discovery};
 
 /// The interpreter that serves a runtime.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,30 +33,40 @@ impl Served {
 #[derive(Clone, Debug)]
 pub struct Interpreters {
     found: BTreeMap<Runtime, Arc<Interpreter>>,
-    /// Placeholder for custom runtimes.
-    none: Arc<Interpreter>,
+    /// Placeholders for languages that need no interpreter.
+    placeholders: BTreeMap<Language, Arc<Interpreter>>,
     fallback: bool,
 }
 
 impl Interpreters {
-    /// Runs each candidate to determine its version. Without named programs, the usual locations are searched.
-    /// `fallback` lets a newer version serve a missing one.
-    pub fn find(pythons: &[PathBuf], nodes: &[PathBuf], fallback: bool) -> Self {
+    /// Runs each candidate to determine its version. For languages of which no programs are named, the usual locations are
+    /// searched. `fallback` lets a newer version serve a missing one.
+    pub fn find(named: &[(Language, &[PathBuf])], fallback: bool) -> Self {
         let mut found = BTreeMap::new();
-        discover(&mut found, pythons, python::candidates, python::examine);
-        discover(&mut found, nodes, node::candidates, node::examine);
+        for language in Language::ALL {
+            let named = named.iter().find(|(of, _)| of == language);
+            if let Some(discovery) = runtime::of(*language).discovery() {
+                let named = named.map_or(&[][..], |(_, programs)| *programs);
+                discover(&mut found, named, discovery);
+            }
+        }
         Self::of(found, fallback)
     }
 
     fn of(found: BTreeMap<Runtime, Arc<Interpreter>>, fallback: bool) -> Self {
-        let none = Interpreter {
-            runtime: Runtime::CUSTOM,
-            program: PathBuf::new(),
-            prefix: "/usr".into(),
+        let placeholder = |language: &Language| {
+            let placeholder = Interpreter {
+                runtime: Runtime::new(*language, 0, 0),
+                program: PathBuf::new(),
+                prefix: "/usr".into(),
+            };
+            (*language, Arc::new(placeholder))
         };
+        let all = Language::ALL.iter();
+        let without = all.filter(|language| runtime::of(**language).discovery().is_none());
         Self {
             found,
-            none: Arc::new(none),
+            placeholders: without.map(placeholder).collect(),
             fallback,
         }
     }
@@ -68,9 +74,9 @@ impl Interpreters {
     /// Returns the paths that SCF documents for its runtimes, each with the prefix of the interpreter that serves it
     /// here.
     pub(crate) fn documented_paths(&self) -> Vec<(PathBuf, PathBuf)> {
-        let documented = Language::ALL.into_iter().flat_map(|language| {
+        let documented = Language::ALL.iter().flat_map(|language| {
             let versions = language.description().documented.iter();
-            versions.map(move |(major, minor)| Runtime::new(language, *major, *minor))
+            versions.map(move |(major, minor)| Runtime::new(*language, *major, *minor))
         });
         let served = documented.filter_map(|runtime| {
             let prefix = self.serve(runtime).ok()?.interpreter.prefix.clone();
@@ -79,11 +85,11 @@ impl Interpreters {
         served.collect()
     }
 
-    /// Returns the newest Python.
-    pub fn newest_python(&self) -> Option<&Arc<Interpreter>> {
-        let first = Runtime::new(Language::Python, 0, 0);
-        let mut pythons = self.found.range(first..=first.last());
-        pythons.next_back().map(|(_, python)| python)
+    /// Returns the interpreter that the first request most likely needs: the newest of the first language.
+    pub fn preferred(&self) -> Option<&Arc<Interpreter>> {
+        let first = Runtime::new(*Language::ALL.first()?, 0, 0);
+        let mut all = self.found.range(first..=first.last());
+        all.next_back().map(|(_, newest)| newest)
     }
 
     /// Returns all interpreters, oldest first.
@@ -96,9 +102,9 @@ impl Interpreters {
     /// # Errors
     /// [`Error::NoInterpreter`] lists the installed ones.
     pub fn serve(&self, wanted: Runtime) -> Result<Served, Error> {
-        if wanted == Runtime::CUSTOM {
+        if let Some(placeholder) = self.placeholders.get(&wanted.language()) {
             return Ok(Served {
-                interpreter: self.none.clone(),
+                interpreter: placeholder.clone(),
                 fallback: false,
             });
         }
@@ -125,26 +131,40 @@ impl Interpreters {
 
     fn list(&self) -> String {
         if self.found.is_empty() {
-            return "neither Python nor Node.js; install python3 or nodejs".into();
+            return nothing_installed();
         }
         let names: Vec<_> = self.found.keys().map(Runtime::to_string).collect();
         names.join(", ")
     }
 }
 
+/// Says that no interpreter was found, and what to install.
+fn nothing_installed() -> String {
+    let all = Language::ALL.iter();
+    let rows = all.filter_map(|language| {
+        let discovery = runtime::of(*language).discovery()?;
+        Some((language.description().name, discovery.host_package()))
+    });
+    let (names, packages): (Vec<_>, Vec<_>) = rows.unzip();
+    format!(
+        "neither {}; install {}",
+        names.join(" nor "),
+        packages.join(" or ")
+    )
+}
+
 fn discover(
     found: &mut BTreeMap<Runtime, Arc<Interpreter>>,
     named: &[PathBuf],
-    usual: fn() -> Vec<PathBuf>,
-    query: fn(&Path) -> Result<Interpreter, String>,
+    discovery: &dyn Discovery,
 ) {
     let candidates = if named.is_empty() {
-        usual()
+        discovery.candidates()
     } else {
         named.to_vec()
     };
     for program in candidates {
-        match query(&program) {
+        match discovery.examine(&program) {
             Ok(interpreter) => {
                 found
                     .entry(interpreter.runtime)
@@ -201,6 +221,15 @@ mod tests {
                 .map(|(name, fallback)| (name.as_str(), *fallback));
             assert_eq!(got, expected, "{wanted}");
         }
+    }
+
+    #[test]
+    fn host_without_interpreters_is_told_what_to_install() {
+        let nothing = Interpreters::of(BTreeMap::new(), true);
+        let wanted = Runtime::new(Language::Python, 3, 7);
+        let error = nothing.serve(wanted).map(drop).map_err(|e| e.to_string());
+        let expected = "Python3.7 is not installed; this host has neither Python nor Node.js; install python3 or nodejs";
+        assert_eq!(error, Err(expected.into()));
     }
 
     #[test]

@@ -7,23 +7,27 @@
 mod assignment;
 mod disks;
 mod exit_statuses;
+mod found;
 mod frame;
 mod guest_report;
 mod host_resources;
 mod identity;
 mod install;
-mod installer;
+mod install_settings;
 mod instance;
 mod interpreter;
+mod launch_mode;
 mod layout;
+mod local_files;
 mod log;
 mod package;
 mod precompile;
 mod private_trees;
 mod process;
-mod python;
 mod request;
+mod root;
 pub mod runner;
+mod runtime;
 mod sandbox_pool;
 mod short_requests;
 mod spec;
@@ -35,10 +39,11 @@ mod web;
 mod work_directory;
 mod worker;
 
+pub use found::Interpreter;
 pub use install::{Installation, Installed, StoredAs};
-pub use installer::InstallSettings;
+pub use install_settings::InstallSettings;
 pub use instance::{ForwardError, Instance, InvocationResult, StartError, Started};
-pub use interpreter::{Interpreter, Interpreters, Served};
+pub use interpreter::{Interpreters, Served};
 pub use package::{PackageError, PackageStore, PackageWriter, TreeSize};
 pub use precompile::CompileNeeds;
 pub use request::RequestMetadata;
@@ -55,6 +60,9 @@ pub enum Error {
     /// A step of isolation failed.
     #[error(transparent)]
     Sandbox(#[from] sandbox::Error),
+    /// The code of a function is not allowed, missing or damaged.
+    #[error(transparent)]
+    Package(#[from] PackageError),
     /// I/O with an instance, or with one of the worker's own files.
     #[error("{step}: {source}")]
     Io {

@@ -1,4 +1,4 @@
-//! Compiles a package's Python files once, at publication, so that cold starts do not.
+//! Compiles the sources of a package once, at publication, so that cold starts do not. Python alone does so.
 //!
 //! The source is untrusted, so the interpreter compiles it in a sandbox without network, which sees the tree read-only.
 //! The compiled files are moved into the tree one by one, each atomically. A start that comes earlier compiles for
@@ -11,15 +11,15 @@ use std::time::Duration;
 
 use model::{AccountId, Sha256};
 use sandbox::Names;
-use sandbox::Program;
 use sandbox::beneath::{Directory, TreeBounds};
 use sandbox::run::{RunFailure, RunNetwork, RunView, WorkDirectory};
 
 use crate::install::{StagingDirectory, blocking};
 use crate::layout::CODE;
-use crate::package::{self, PackageError, PackageStore};
+use crate::package::{self, PackageError};
+use crate::runtime::{self, Compiler};
 use crate::tool::{RunningTool, ToolSandbox};
-use crate::{Interpreter, Worker, python};
+use crate::{Interpreter, Worker, root};
 
 /// Path of the compiled files inside.
 const COMPILED: &str = "/home/qcloud";
@@ -44,20 +44,16 @@ impl Worker {
     /// As [`PackageStore::unpack`].
     pub async fn compile_needs(
         &self,
-        store: &PackageStore,
         tree: &Sha256,
         interpreter: &Interpreter,
     ) -> Result<Option<CompileNeeds>, PackageError> {
-        let (major, minor) = interpreter.runtime.version();
-        let since = interpreter.runtime.description().bytecode_since;
-        if since.is_none_or(|since| (major, minor) < since) {
+        let Some(compiler) = runtime::served_by(interpreter).compiler(interpreter) else {
             return Ok(None);
-        }
-        let (store, tree) = (store.clone(), tree.clone());
-        let tag = format!(".cpython-{major}{minor}.pyc");
+        };
+        let (store, tree) = (self.packages().clone(), tree.clone());
         let sources = blocking(move || {
             let tree = store.unpack(&tree)?;
-            sources(&tree, &tag).map_err(PackageError::io("read a tree"))
+            sources(&tree, &compiler).map_err(PackageError::io("read a tree"))
         })
         .await?;
         Ok(sources.map(|bytes| CompileNeeds {
@@ -75,18 +71,21 @@ impl Worker {
     pub async fn precompile(
         &self,
         account: AccountId,
-        store: &PackageStore,
         tree: &Sha256,
         interpreter: &Interpreter,
         memory_bytes: u64,
     ) -> Result<usize, PackageError> {
+        let Some(compiler) = runtime::served_by(interpreter).compiler(interpreter) else {
+            return Ok(0);
+        };
+        let store = self.packages();
         let tree = store.tree(tree);
         let result = StagingDirectory::make(store)?;
         let host = (!self.isolated())
             .then(|| StagingDirectory::make(store))
             .transpose()?;
         let tool_sandbox = ToolSandbox::take(self, account, false, memory_bytes);
-        let tool_sandbox = tool_sandbox.map_err(PackageError::worker)?;
+        let tool_sandbox = tool_sandbox.map_err(PackageError::sandbox)?;
         let bounds = TreeBounds {
             // At most one directory per directory of the code, and one compiled file per file.
             inodes: self.tree_bounds().inodes * 2,
@@ -103,9 +102,9 @@ impl Worker {
             bounds,
         };
         let (code, view) = if self.isolated() {
-            let code = python::read_only(&tree, Path::new(CODE));
+            let code = root::read_only(&tree, Path::new(CODE));
             let directory = self.root_directory();
-            let root = python::root(&[interpreter], directory, vec![code], Names::Nowhere);
+            let root = root::of(&[interpreter], directory, vec![code], Names::Nowhere);
             (Path::new(CODE), RunView::Own(root, RunNetwork::Nothing))
         } else {
             let read = self.readable(&[interpreter], &[&tree]);
@@ -113,7 +112,7 @@ impl Worker {
         };
         // The compiler recreates the path of the code below its output directory.
         let from = code.strip_prefix("/").unwrap_or(code).to_owned();
-        let program = compiler(interpreter, code, &work.inside);
+        let program = (compiler.program)(interpreter, code, &work.inside);
         let spec = self.run_spec(view, program, work, &tool_sandbox, TIMEOUT);
         let running = RunningTool::start(self, &spec, tool_sandbox).await;
         let running = running.map_err(PackageError::io("compile a package"))?;
@@ -127,44 +126,22 @@ impl Worker {
         }
         let into = tree.clone();
         let moved =
-            blocking(move || move_compiled_files(result.path(), &from, &into, bounds)).await;
+            blocking(move || move_compiled_files(result.path(), &from, &into, bounds, &compiler))
+                .await;
         self.renew_private_tree(&tree);
         moved
     }
 }
 
-fn compiler(interpreter: &Interpreter, code: &Path, compiled: &Path) -> Program {
-    let program = interpreter.program.to_string_lossy();
-    let prefix = format!("pycache_prefix={}", compiled.display());
-    let code = code.to_string_lossy();
-    let args = [
-        &*program,
-        "-I",
-        "-S",
-        "-X",
-        &prefix,
-        "-m",
-        "compileall",
-        "-q",
-        "--invalidation-mode",
-        "unchecked-hash",
-        &code,
-    ];
-    Program {
-        args: args.map(str::to_owned).to_vec(),
-        env: vec!["LANG=C.UTF-8".into()],
-    }
-}
-
-/// Returns the total size of a tree's Python files. `None` if there are none, or if the tree already has files compiled
+/// Returns the total size of a tree's sources. `None` if there are none, or if the tree already has files compiled
 /// for this version.
-fn sources(tree: &Path, tag: &str) -> io::Result<Option<u64>> {
+fn sources(tree: &Path, compiler: &Compiler) -> io::Result<Option<u64>> {
     let mut bytes = None;
     for path in package::walk(tree)? {
-        if path.to_string_lossy().ends_with(tag) {
+        if path.to_string_lossy().ends_with(&compiler.tag) {
             return Ok(None);
         }
-        if path.extension().is_some_and(|end| end == "py") {
+        if path.extension().is_some_and(|end| end == compiler.source) {
             let length = tree.join(path).symlink_metadata()?.len();
             bytes = Some(bytes.unwrap_or(0) + length);
         }
@@ -179,6 +156,7 @@ fn move_compiled_files(
     from: &Path,
     tree: &Path,
     bounds: TreeBounds,
+    compiler: &Compiler,
 ) -> Result<usize, PackageError> {
     let take = PackageError::io("take over compiled files");
     let opened = Directory::open(result).and_then(|result| result.below(from));
@@ -189,10 +167,10 @@ fn move_compiled_files(
     let files = from.files(bounds).map_err(PackageError::tree)?;
     let compiled = files
         .iter()
-        .filter(|path| path.extension().is_some_and(|end| end == "pyc"));
+        .filter(|path| path.extension().is_some_and(|end| end == compiler.compiled));
     let mut moved = 0;
     for path in compiled {
-        match move_compiled_file(&from, &tree, path) {
+        match move_compiled_file(&from, &tree, path, compiler.directory) {
             Ok(()) => moved += 1,
             // The file exists already, or its directory is not one of the tree.
             Err(e) if !is_disk(&e) => {}
@@ -202,12 +180,17 @@ fn move_compiled_files(
     Ok(moved)
 }
 
-fn move_compiled_file(from: &Directory, tree: &Directory, path: &Path) -> io::Result<()> {
+fn move_compiled_file(
+    from: &Directory,
+    tree: &Directory,
+    path: &Path,
+    beside: &str,
+) -> io::Result<()> {
     let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
         return Err(io::ErrorKind::NotFound.into());
     };
     let directory = tree.below(parent)?;
-    let cache = directory.make(OsStr::new("__pycache__"))?;
+    let cache = directory.make(OsStr::new(beside))?;
     from.below(parent)?.move_file(name, &cache)
 }
 
@@ -255,7 +238,15 @@ mod tests {
             bytes: 1 << 20,
             inodes: 100,
         };
-        let moved = move_compiled_files(&at("result"), Path::new("var/user"), &at("tree"), bounds);
+        let python = Interpreter {
+            runtime: model::Runtime::new(model::Language::Python, 3, 11),
+            program: "/p".into(),
+            prefix: "/".into(),
+        };
+        let compiler = runtime::served_by(&python).compiler(&python);
+        let compiler = compiler.expect("Python has one");
+        let from = Path::new("var/user");
+        let moved = move_compiled_files(&at("result"), from, &at("tree"), bounds, &compiler);
         assert_eq!(moved.expect("taken"), 1);
         let placed = at("tree/pkg/__pycache__/m.cpython-311.pyc");
         assert_eq!(fs::read_to_string(placed).expect("read"), "compiled");

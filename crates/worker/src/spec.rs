@@ -1,12 +1,9 @@
 //! The specification of an instance.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use model::{FunctionKey, FunctionKind, Handler, MemoryMb, RoleName, Version};
-
-use crate::Interpreter;
+use model::{FunctionKey, FunctionKind, Handler, MemoryMb, RoleName, Runtime, Sha256, Version};
 
 /// The platform as functions see it in their environment and context.
 #[derive(Clone, Debug)]
@@ -42,7 +39,8 @@ impl std::fmt::Debug for Credentials {
     }
 }
 
-/// One revision of one function version, ready to run.
+/// One revision of one function version. It names no paths, so that every node can run it: a node finds interpreter and files
+/// when it starts an instance.
 #[derive(Clone, Debug)]
 pub struct InstanceSpec {
     /// The function.
@@ -51,8 +49,8 @@ pub struct InstanceSpec {
     pub version: Version,
     /// Event function or web function.
     pub kind: FunctionKind,
-    /// The interpreter that runs it.
-    pub interpreter: Arc<Interpreter>,
+    /// Its runtime, which an interpreter of the node serves.
+    pub runtime: Runtime,
     /// Its handler.
     pub handler: Handler,
     /// Its memory, which also sets its CPU weight and limit.
@@ -69,10 +67,10 @@ pub struct InstanceSpec {
     pub silence: Option<Duration>,
     /// Environment variables of the user.
     pub environment: Vec<(String, String)>,
-    /// The unpacked code.
-    pub code: PathBuf,
-    /// The merged layers, if any.
-    pub layers: Option<PathBuf>,
+    /// Its code: the digest of a package, or of the archive of a tree with installed dependencies.
+    pub code: Sha256,
+    /// The packages of its layers, later ones over earlier ones.
+    pub layers: Vec<Sha256>,
     /// The platform as it sees it.
     pub platform: Arc<PlatformInfo>,
 }

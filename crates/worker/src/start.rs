@@ -17,11 +17,12 @@ const NAMES: &[&str] = &[
     "LOCPATH",
 ];
 /// Prefixes of further such variables. OpenSSL's are read when `ssl` is imported, which the zygote has done.
-const PREFIXES: &[&str] = &["LC_", "LD_", "MALLOC_", "OPENSSL_", "PYTHON"];
+const PREFIXES: &[&str] = &["LC_", "LD_", "MALLOC_", "OPENSSL_"];
 
-/// Returns whether a variable is read only at process start.
-pub(crate) fn is_read_at_start(name: &str) -> bool {
-    NAMES.contains(&name) || PREFIXES.iter().any(|prefix| name.starts_with(prefix))
+/// Returns whether a variable is read only at process start. `own` has the prefixes of the interpreter's own variables.
+pub(crate) fn is_read_at_start(name: &str, own: &[&str]) -> bool {
+    let mut prefixes = PREFIXES.iter().chain(own);
+    NAMES.contains(&name) || prefixes.any(|prefix| name.starts_with(prefix))
 }
 
 /// Returns whether one of these trees has shared libraries where the dynamic linker looks for them. The search path is
@@ -62,7 +63,7 @@ mod tests {
             "OPENSSL_CONF",
         ];
         for name in read {
-            assert!(is_read_at_start(name), "{name}");
+            assert!(is_read_at_start(name, &["PYTHON"]), "{name}");
         }
         // The time zone can be read again; the others are read when they are used.
         for name in [
@@ -75,7 +76,7 @@ mod tests {
             "LANGUAGES",
             "SSL_CERT_FILE",
         ] {
-            assert!(!is_read_at_start(name), "{name}");
+            assert!(!is_read_at_start(name, &["PYTHON"]), "{name}");
         }
     }
 

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use model::{AccountId, FunctionKind, Runtime, Start};
+use model::{AccountId, FunctionKind, Language, Runtime};
 use sandbox::cgroup::CgroupTree;
 use sandbox::launch::ZygoteSpec;
 use sandbox::network::Network;
@@ -18,14 +18,15 @@ use crate::disks::{DiskSettings, Disks};
 use crate::host_resources::HostResources;
 use crate::identity::{IdentityPool, InstanceIdentity};
 use crate::instance::{InstanceLimits, StartError};
+use crate::local_files::LocalFiles;
 use crate::private_trees::PrivateTrees;
 use crate::sandbox_pool::{PoolSettings, SandboxKind, SandboxPool, ZygoteRenewal};
 use crate::start::{has_libraries, is_read_at_start};
 use crate::users::Users;
 use crate::warden;
 use crate::{
-    Credentials, Error, Instance, InstanceSpec, Interpreter, Interpreters, Started, layout, python,
-    runner,
+    Credentials, Error, Instance, InstanceSpec, Interpreter, Interpreters, PackageStore, Started,
+    layout, root, runtime,
 };
 
 /// Configuration of a worker.
@@ -41,6 +42,8 @@ pub struct Config {
     pub claim: Option<sandbox::warden::CgroupClaim>,
     /// The interpreters of the host.
     pub interpreters: Interpreters,
+    /// The packages of the node, from which code is unpacked.
+    pub packages: PackageStore,
     /// First user id reserved for instances.
     pub uid_base: u32,
     /// Number of reserved user ids.
@@ -79,8 +82,8 @@ pub struct Worker {
 /// Selects the zygote that an instance is forked from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum ZygoteKey {
-    /// A Python zygote, whose children are copies of a warm interpreter.
-    Python(Runtime),
+    /// A warm interpreter, whose children are copies of it.
+    Copies(Runtime),
     /// A zygote without an interpreter, whose children execute other programs.
     Programs,
 }
@@ -92,11 +95,15 @@ impl ZygoteKey {
         interpreter: &Interpreter,
         variables: impl IntoIterator<Item = &'a str>,
     ) -> Self {
-        let copies = matches!(interpreter.runtime.description().start, Start::Copy { .. });
-        if kind == FunctionKind::Event && copies && !variables.into_iter().any(is_read_at_start) {
-            Self::Python(interpreter.runtime)
-        } else {
-            Self::Programs
+        let warm = runtime::served_by(interpreter).warm_interpreter();
+        let Some(warm) = warm.filter(|_| kind == FunctionKind::Event) else {
+            return Self::Programs;
+        };
+        let own = warm.start_variables();
+        let mut variables = variables.into_iter();
+        match variables.any(|name| is_read_at_start(name, own)) {
+            true => Self::Programs,
+            false => Self::Copies(interpreter.runtime),
         }
     }
 }
@@ -154,34 +161,46 @@ impl Worker {
         &self.config.interpreters
     }
 
-    /// Starts the zygote and the sandbox pool for functions of this account, kind, interpreter and environment, unless
-    /// they run. Does not wait for them.
+    /// Starts the zygote and the sandbox pool for functions of this account, kind, runtime and environment, unless they
+    /// run. Does not wait for them.
     ///
     /// # Errors
-    /// When the thread cannot be started.
+    /// No interpreter serves the runtime, or the thread cannot be started.
     pub fn prepare<'a>(
         &self,
         account: AccountId,
         kind: FunctionKind,
-        interpreter: &Interpreter,
+        runtime: Runtime,
         variables: impl IntoIterator<Item = &'a str>,
     ) -> Result<(), Error> {
+        let served = self.interpreters().serve(runtime)?;
+        let interpreter = &served.interpreter;
         let zygote_key = ZygoteKey::of(kind, interpreter, variables);
         self.sandbox_pool(account, zygote_key, interpreter)
             .map(drop)
     }
 
-    /// Returns the zygote key of an instance.
-    fn zygote_key(&self, spec: &InstanceSpec) -> ZygoteKey {
+    /// Unpacks the code of a specification, unless it is unpacked, and starts what its instances need.
+    ///
+    /// # Errors
+    /// No interpreter serves the runtime, the code is not in the store, or the thread cannot be started.
+    pub async fn prepare_for(&self, spec: &InstanceSpec) -> Result<(), Error> {
+        LocalFiles::of(spec, self.interpreters(), self.packages()).await?;
         let variables = spec.environment.iter().map(|(name, _)| name.as_str());
-        let zygote_key = ZygoteKey::of(spec.kind, &spec.interpreter, variables);
-        let trees: Vec<_> = [Some(&spec.code), spec.layers.as_ref()]
+        self.prepare(spec.function.account, spec.kind, spec.runtime, variables)
+    }
+
+    /// Returns the zygote key of an instance.
+    fn zygote_key(&self, spec: &InstanceSpec, files: &LocalFiles) -> ZygoteKey {
+        let variables = spec.environment.iter().map(|(name, _)| name.as_str());
+        let zygote_key = ZygoteKey::of(spec.kind, &files.interpreter, variables);
+        let trees: Vec<_> = [Some(&files.code), files.layers.as_ref()]
             .into_iter()
             .flatten()
             .map(PathBuf::as_path)
             .collect();
         match zygote_key {
-            ZygoteKey::Python(_) if !self.isolated() && has_libraries(&trees) => {
+            ZygoteKey::Copies(_) if !self.isolated() && has_libraries(&trees) => {
                 ZygoteKey::Programs
             }
             zygote_key => zygote_key,
@@ -234,10 +253,11 @@ impl Worker {
         if let Some(what) = unsupported {
             return Err(Error::NeedsIsolation(what).into());
         }
+        let files = LocalFiles::of(&spec, self.interpreters(), self.packages()).await?;
         let sandbox_pool = self.sandbox_pool(
             spec.function.account,
-            self.zygote_key(&spec),
-            &spec.interpreter,
+            self.zygote_key(&spec, &files),
+            &files.interpreter,
         )?;
         let mut evictions = 0..EVICTIONS_MAX;
         let prewarmed = loop {
@@ -259,7 +279,7 @@ impl Worker {
         };
         Instance::start(
             prewarmed,
-            spec,
+            (spec, &files),
             credentials,
             instance_limits,
             &self.private_trees,
@@ -383,6 +403,10 @@ impl Worker {
             .collect()
     }
 
+    pub(crate) fn packages(&self) -> &PackageStore {
+        &self.config.packages
+    }
+
     pub(crate) fn limits(&self) -> &model::Limits {
         &self.config.limits
     }
@@ -410,14 +434,15 @@ impl Worker {
         if let Some(sandbox_pool) = sandbox_pools.get(&key) {
             return Ok(sandbox_pool.clone());
         }
-        if let ZygoteKey::Python(_) = zygote_key
+        if let ZygoteKey::Copies(_) = zygote_key
+            && let Some(warm) = runtime::served_by(interpreter).warm_interpreter()
             && sandbox_pools.keys().all(|(_, known)| *known != zygote_key)
         {
-            python::compile_warm_up(interpreter, &runtime_directory(&self.config.directory));
+            warm.prepare(interpreter, &runtime_directory(&self.config.directory));
         }
         let pool_settings = self.pool_settings(account, zygote_key, interpreter);
         let name = match zygote_key {
-            ZygoteKey::Python(runtime) => format!("zygote-{account}-{runtime}"),
+            ZygoteKey::Copies(runtime) => format!("zygote-{account}-{runtime}"),
             ZygoteKey::Programs => format!("zygote-{account}-programs"),
         };
         let sandbox_pool = SandboxPool::start(
@@ -442,46 +467,47 @@ impl Worker {
         let limits = &self.config.limits;
         let (tmp_bytes, tmp_inodes) = tmp_bounds(limits);
         let directory = &self.config.directory;
-        let runtime = runtime_directory(directory);
-        let own = self
-            .isolated()
-            .then(|| (self.root_directory(), self.names()));
-        let (zygote, seen) = match zygote_key {
-            ZygoteKey::Python(_) => (
-                python::zygote(interpreter, &runtime, own),
-                vec![interpreter],
-            ),
-            ZygoteKey::Programs => {
-                let all: Vec<_> = self.interpreters().all().map(AsRef::as_ref).collect();
-                let root = own.map(|(staging, names)| {
-                    let shims = python::read_only(&runtime, Path::new(layout::RUNTIME));
-                    let mut root = python::root(&all, staging, vec![shims], names);
-                    // Scripts that name an interpreter which this host lacks find the one that serves it.
-                    for (link, prefix) in self.interpreters().documented_paths() {
-                        if root.links.iter().all(|(known, _)| *known != link) {
-                            root.links.push((link, prefix));
-                        }
-                    }
-                    root
-                });
-                (
-                    ZygoteSpec {
-                        root,
-                        program: None,
-                    },
-                    all,
-                )
-            }
+        let files = runtime_directory(directory);
+        let shims: PathBuf = match self.isolated() {
+            true => layout::RUNTIME.into(),
+            false => files.clone(),
         };
+        let warm = match zygote_key {
+            ZygoteKey::Copies(_) => runtime::served_by(interpreter).warm_interpreter(),
+            ZygoteKey::Programs => None,
+        };
+        let seen: Vec<_> = match warm {
+            Some(_) => vec![interpreter],
+            None => self.interpreters().all().map(AsRef::as_ref).collect(),
+        };
+        let root = self.isolated().then(|| {
+            let files = root::read_only(&files, Path::new(layout::RUNTIME));
+            let (staging, names) = (self.root_directory(), self.names());
+            let mut root = root::of(&seen, staging, vec![files], names);
+            if warm.is_none() {
+                // Scripts that name an interpreter which this host lacks find the one that serves it.
+                for (link, prefix) in self.interpreters().documented_paths() {
+                    if root.links.iter().all(|(known, _)| *known != link) {
+                        root.links.push((link, prefix));
+                    }
+                }
+            }
+            root
+        });
+        let program = warm.map(|warm| {
+            let mut program = warm.program(interpreter, &shims);
+            // Without a root of its own, these would be directories of the host.
+            if root.is_some() {
+                let libraries = sandbox::LIBRARIES.join(":");
+                program.env.push(format!("LD_LIBRARY_PATH={libraries}"));
+            }
+            program
+        });
         PoolSettings {
             account: account.0,
             virga: self.config.virga.clone(),
-            zygote,
-            shims: if self.isolated() {
-                layout::RUNTIME.into()
-            } else {
-                runtime
-            },
+            zygote: ZygoteSpec { root, program },
+            shims,
             sandbox_kind: match self.config.isolation {
                 Isolation::Full => SandboxKind::Namespaces,
                 Isolation::Process => SandboxKind::Host {
@@ -520,19 +546,21 @@ fn remove_work_directories(directory: &Path) -> std::io::Result<()> {
 
 /// Writes the runtime files that a root is built from: the shims, the library, and an empty directory to assemble it on.
 fn write_runtime(directory: &Path) -> std::io::Result<()> {
-    let runtime = runtime_directory(directory);
-    match std::fs::remove_dir_all(&runtime) {
+    let files = runtime_directory(directory);
+    match std::fs::remove_dir_all(&files) {
         Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(e),
         _ => {}
     }
-    std::fs::create_dir_all(&runtime)?;
+    std::fs::create_dir_all(&files)?;
     std::fs::create_dir_all(directory.join("root"))?;
     remove_work_directories(directory)?;
-    std::fs::write(runtime.join("shim.py"), python::SHIM)?;
-    let site = runtime.join(layout::SITE_DIRECTORY);
-    std::fs::create_dir(&site)?;
-    std::fs::write(site.join("sitecustomize.py"), python::SITE)?;
-    std::fs::write(runtime.join("warmup.py"), python::WARM_UP)?;
-    std::fs::write(runtime.join("shim.js"), runner::NODE_SHIM)?;
-    std::fs::write(runtime.join("libsandbox.so"), python::LIBRARY)
+    let all = Language::ALL.iter();
+    for (name, bytes) in all.flat_map(|language| runtime::of(*language).files()) {
+        let file = files.join(name);
+        if let Some(parent) = file.parent() {
+            std::fs::create_dir_all(parent)?;
+        }
+        std::fs::write(file, bytes)?;
+    }
+    Ok(())
 }

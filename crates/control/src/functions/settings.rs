@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use model::{AccountId, DeadLetter, Field, Invalid, Limits, Namespace, RoleName, Runtime, Seconds};
+use model::{
+    AccountId, DeadLetter, Field, Invalid, Language, Limits, Namespace, RoleName, Runtime, Seconds,
+};
 
 use crate::{Control, Error, Limit, Reason};
 
@@ -127,7 +129,8 @@ pub fn timeout(given: i64, async_run: bool, limits: &Limits) -> Result<Seconds, 
 pub fn check_install(install: bool, runtime: Runtime) -> Result<(), Error> {
     if install && runtime.description().packages.is_none() {
         let message = format!(
-            "only dependencies of Python and Node.js are installed; put those of {runtime} into the package"
+            "only dependencies of {} are installed; put those of {runtime} into the package",
+            Language::with_packages().join(" and ")
         );
         return Err(Error::of(
             Field::InstallDependencies,

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use model::{AccountId, Field, LayerName, LayerVersion, Runtime};
+use model::{AccountId, Field, Language, LayerName, LayerVersion, Runtime};
 use worker::{Installation, PackageError, StoredAs};
 
 use crate::packages::StoredPackage;
@@ -39,7 +39,10 @@ impl Control {
         let description = text::description(description, &self.limits)?;
         let runtime = Runtime::parse(runtime).map_err(Error::from)?;
         if runtime.description().packages.is_none() {
-            let message = "CustomRuntime is not allowed, as it has no package manager; one of Python or Node.js is";
+            let message = format!(
+                "{runtime} is not allowed, as it has no package manager; one of {} is",
+                Language::with_packages().join(" or ")
+            );
             return Err(Error::invalid(Field::Runtime, message).into());
         }
         let served = self.worker.interpreters().serve(runtime);

@@ -11,9 +11,7 @@ use std::time::Duration;
 
 use model::{AccountId, Sha256};
 use tokio::sync::Semaphore;
-use worker::{
-    InstallSettings, Installation, Installed, Interpreter, PackageError, PackageStore, Worker,
-};
+use worker::{InstallSettings, Installation, Installed, Interpreter, PackageError, Worker};
 
 use self::account_locks::AccountLocks;
 use crate::driver::{Build, Driver};
@@ -32,7 +30,6 @@ pub struct Builds {
 struct Shared {
     driver: Driver,
     worker: Arc<Worker>,
-    packages: PackageStore,
     settings: BuildSettings,
     account_locks: AccountLocks,
     /// Bounds how many trees are read at a time.
@@ -52,17 +49,11 @@ pub struct BuildSettings {
 
 impl Builds {
     /// Creates the handle.
-    pub fn new(
-        driver: Driver,
-        worker: Arc<Worker>,
-        packages: PackageStore,
-        settings: BuildSettings,
-    ) -> Self {
+    pub fn new(driver: Driver, worker: Arc<Worker>, settings: BuildSettings) -> Self {
         Self {
             shared: Arc::new(Shared {
                 driver,
                 worker,
-                packages,
                 settings,
                 account_locks: AccountLocks::default(),
                 reads: Semaphore::new(READS_MAX),
@@ -82,8 +73,8 @@ impl Builds {
         let account = installation.account;
         let _lock = shared.account_locks.take(account).await;
         let (timeout, memory_mb) = (shared.settings.install.timeout, shared.settings.memory_mb);
-        let (worker, packages) = (&shared.worker, &shared.packages);
-        let build = match worker.has_requirements(packages, installation) {
+        let worker = &shared.worker;
+        let build = match worker.has_requirements(installation) {
             true => Some(self.reserve(account, memory_mb, timeout).await?),
             false => None,
         };
@@ -98,9 +89,7 @@ impl Builds {
             settings.index = Some(access.url.clone());
         }
         let memory_bytes = build.as_ref().map_or(0, Build::memory_bytes);
-        worker
-            .install(packages, installation, &settings, memory_bytes)
-            .await
+        worker.install(installation, &settings, memory_bytes).await
     }
 
     /// Compiles an unpacked tree, unless it is compiled. Returns the number of compiled files.
@@ -114,11 +103,11 @@ impl Builds {
         interpreter: &Interpreter,
     ) -> Result<usize, PackageError> {
         let shared = &*self.shared;
-        let (worker, packages) = (&shared.worker, &shared.packages);
+        let worker = &shared.worker;
         let needs = {
             // At a start, all trees are read.
             let _turn = shared.reads.acquire().await;
-            worker.compile_needs(packages, tree, interpreter).await?
+            worker.compile_needs(tree, interpreter).await?
         };
         let Some(needs) = needs else {
             return Ok(0);
@@ -131,7 +120,7 @@ impl Builds {
         let build = self.reserve(account, wanted_mb, needs.timeout).await?;
         let memory_bytes = build.memory_bytes();
         worker
-            .precompile(account, packages, tree, interpreter, memory_bytes)
+            .precompile(account, tree, interpreter, memory_bytes)
             .await
     }
 

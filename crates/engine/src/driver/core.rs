@@ -1,7 +1,6 @@
 //! State guarded by the driver's lock: the machine, and the objects behind its identifiers.
 
 use std::collections::HashMap;
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use dispatch::{
@@ -131,12 +130,8 @@ impl Core {
         [self.next - 2, self.next - 1, self.next]
     }
 
-    pub(super) fn trees(&self) -> Vec<PathBuf> {
-        self.pools
-            .values()
-            .flat_map(|live| [Some(live.spec.code.clone()), live.spec.layers.clone()])
-            .flatten()
-            .collect()
+    pub(super) fn specs(&self) -> Vec<Arc<InstanceSpec>> {
+        self.pools.values().map(|live| live.spec.clone()).collect()
     }
 
     pub(super) fn wake_at(&self) -> Option<Time> {

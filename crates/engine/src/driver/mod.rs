@@ -20,7 +20,7 @@ use dispatch::{Limit, MachineEvent, PoolStats, Time};
 use model::{AccountId, Function, FunctionKey, Serving};
 use tokio::sync::Notify;
 use tracing::info;
-use worker::{InstanceSpec, PackageStore, PlatformInfo, Worker};
+use worker::{InstanceSpec, PlatformInfo, Worker};
 
 use self::core::{Core, DriverAction};
 
@@ -42,7 +42,6 @@ pub struct Driver {
 struct Shared {
     core: Mutex<Core>,
     worker: Arc<Worker>,
-    packages: PackageStore,
     settings: Settings,
     started_at: Instant,
     timer_changed: Notify,
@@ -50,11 +49,10 @@ struct Shared {
 
 impl Driver {
     /// Starts the driver. Must be called within a tokio runtime.
-    pub fn start(worker: Arc<Worker>, packages: PackageStore, settings: Settings) -> Self {
+    pub fn start(worker: Arc<Worker>, settings: Settings) -> Self {
         let shared = Arc::new(Shared {
             core: Mutex::new(Core::new(settings.dispatch)),
             worker,
-            packages,
             settings,
             started_at: Instant::now(),
             timer_changed: Notify::new(),
@@ -72,34 +70,9 @@ impl Driver {
     /// Opens the pool of a version's current revision and retires that of an older one.
     pub async fn open(&self, serving: &Serving<'_>) -> Result<Arc<LivePool>, OpenError> {
         let function = serving.function;
-        let code = serving.code.cloned().ok_or(OpenError::NoCode)?;
+        let code = serving.code.ok_or(OpenError::NoCode)?;
         let served = self.shared.worker.interpreters().serve(function.runtime)?;
-        let packages = self.shared.packages.clone();
-        let tree = packages.tree(&code.tree);
-        let held: Vec<_> = serving
-            .config
-            .layers
-            .iter()
-            .map(|layer| layer.package.clone())
-            .collect();
-        let layers = if tree.is_dir() && held.is_empty() {
-            None
-        } else {
-            let made = tokio::task::spawn_blocking(move || {
-                packages.unpack(&code.tree)?;
-                let merged = (!held.is_empty()).then(|| packages.merge(&held));
-                merged.transpose()
-            });
-            made.await
-                .map_err(|e| worker::Error::Setup(e.to_string()))??
-        };
         let config = serving.config;
-        self.shared.worker.prepare(
-            function.key.account,
-            function.kind,
-            &served.interpreter,
-            config.environment.keys().map(String::as_str),
-        )?;
         let notes = served.note(function.runtime).into_iter();
         let notes: Vec<_> = notes
             .chain(self.shared.worker.warning().map(str::to_owned))
@@ -109,7 +82,7 @@ impl Driver {
             function: function.key.clone(),
             version: serving.version,
             kind: function.kind,
-            interpreter: served.interpreter,
+            runtime: function.runtime,
             handler: config.handler.clone(),
             memory: config.memory,
             timeout: Duration::from_secs(config.timeout.get().into()),
@@ -125,13 +98,18 @@ impl Driver {
                 .web
                 .websocket_idle
                 .map(|seconds| Duration::from_secs(seconds.into())),
-            code: tree,
-            layers,
+            code: code.tree.clone(),
+            layers: config
+                .layers
+                .iter()
+                .map(|layer| layer.package.clone())
+                .collect(),
             platform: Arc::new(PlatformInfo {
                 uin: self.shared.settings.access.uin(function.key.account),
                 ..PlatformInfo::clone(&self.shared.settings.platform)
             }),
         });
+        self.shared.worker.prepare_for(&spec).await?;
         let now = self.now();
         let mut core = self.core();
         let live = core.open(now, serving, spec, note, &self.shared.settings);
@@ -252,9 +230,9 @@ impl Driver {
         self.core().totals()
     }
 
-    /// Returns the package trees that open pools use.
-    pub(crate) fn trees_in_use(&self) -> Vec<std::path::PathBuf> {
-        self.core().trees()
+    /// Returns the specifications of all open pools.
+    pub(crate) fn specs_in_use(&self) -> Vec<Arc<InstanceSpec>> {
+        self.core().specs()
     }
 
     fn now(&self) -> Time {

@@ -67,12 +67,9 @@ pub(crate) struct ProvisionedStatus {
 /// Reason why a function cannot be served.
 #[derive(Debug, Error)]
 pub enum OpenError {
-    /// The interpreter or the sandbox failed.
+    /// The interpreter, the code or the sandbox failed.
     #[error(transparent)]
     Worker(#[from] worker::Error),
-    /// The package cannot be unpacked.
-    #[error(transparent)]
-    Package(#[from] worker::PackageError),
     /// The function has no code yet.
     #[error("the function has no code yet")]
     NoCode,

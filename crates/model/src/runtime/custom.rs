@@ -1,16 +1,15 @@
 //! Programs in any language, which fetch events over HTTP.
 
-use super::description::{Description, Start};
+use super::description::{Description, SourceFile};
 
 pub(super) const CUSTOM: Description = Description {
+    name: "programs",
     prefix: "CustomRuntime",
     example: "CustomRuntime",
     has_version: None,
     minors_compatible: false,
-    extension: None,
-    start: Start::Program { file: "bootstrap" },
+    source: SourceFile::Program("bootstrap"),
     packages: None,
-    bytecode_since: None,
     paths: |_, _| Vec::new(),
     documented: &[],
 };

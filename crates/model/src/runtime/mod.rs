@@ -1,9 +1,11 @@
 //! Runtimes: a language of functions, and its version.
 //!
-//! Each language has a file with its [`Description`]. All other code looks up there how languages differ.
+//! Each language has a file with its [`Description`], and a line in the list of [`Language`]. All other code looks up there how
+//! languages differ.
 
 mod custom;
 mod description;
+mod language;
 mod node;
 mod python;
 
@@ -11,7 +13,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-pub use self::description::{Description, PackageManager, Start};
+pub use self::description::{Description, PackageManager, SourceFile};
+pub use self::language::Language;
 use crate::{Field, Invalid};
 
 /// A runtime: a language and its version.
@@ -23,35 +26,7 @@ pub struct Runtime {
     minor: u8,
 }
 
-/// A language of functions.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Language {
-    /// Python.
-    Python,
-    /// Node.js.
-    Node,
-    /// Any: an executable supplied by the user.
-    Custom,
-}
-
-impl Language {
-    /// All languages.
-    pub const ALL: [Self; 3] = [Self::Python, Self::Node, Self::Custom];
-
-    /// Returns its description.
-    pub fn description(self) -> &'static Description {
-        match self {
-            Self::Python => &python::PYTHON,
-            Self::Node => &node::NODE,
-            Self::Custom => &custom::CUSTOM,
-        }
-    }
-}
-
 impl Runtime {
-    /// The runtime of programs.
-    pub const CUSTOM: Self = Self::new(Language::Custom, 0, 0);
-
     /// Returns a version of a language.
     pub const fn new(language: Language, major: u8, minor: u8) -> Self {
         Self {
@@ -70,17 +45,28 @@ impl Runtime {
         let of = |language: Language| {
             let description = language.description();
             let rest = text.strip_prefix(description.prefix)?;
-            let Some(has_version) = description.has_version else {
-                return rest.is_empty().then(|| Self::new(language, 0, 0));
-            };
-            let (major, minor) = numbers(rest)?;
-            has_version(major, minor).then(|| Self::new(language, major, minor))
+            match description.has_version {
+                Some(_) => Self::of_version(language, rest),
+                None => rest.is_empty().then(|| Self::new(language, 0, 0)),
+            }
         };
-        Language::ALL.into_iter().find_map(of).ok_or_else(|| {
-            let [others @ .., last] = Language::ALL.map(|language| language.description().example);
-            let allowed = format!("{}, and {last}", others.join(", "));
+        let mut all = Language::ALL.iter();
+        all.find_map(|language| of(*language)).ok_or_else(|| {
+            let all = Language::ALL.iter();
+            let examples: Vec<_> = all.map(|one| one.description().example).collect();
+            let allowed = match examples.split_last() {
+                Some((last, others)) => format!("{}, and {last}", others.join(", ")),
+                None => String::new(),
+            };
             Invalid::new(Field::Runtime, text, allowed)
         })
+    }
+
+    /// Returns the runtime of a version of a language, such as `3.11`, if there is such a version.
+    pub fn of_version(language: Language, version: &str) -> Option<Self> {
+        let has_version = language.description().has_version?;
+        let (major, minor) = numbers(version)?;
+        has_version(major, minor).then(|| Self::new(language, major, minor))
     }
 
     /// Returns its language.
@@ -111,12 +97,9 @@ impl Runtime {
 
     /// Returns the name of the file with a handler, given without its extension.
     pub fn source_file(self, file: &str) -> String {
-        let Description {
-            start, extension, ..
-        } = self.description();
-        match start {
-            Start::Program { file } => (*file).to_owned(),
-            _ => format!("{file}.{}", extension.unwrap_or_default()),
+        match self.description().source {
+            SourceFile::Program(file) => file.to_owned(),
+            SourceFile::Extension(extension) => format!("{file}.{extension}"),
         }
     }
 

@@ -1,17 +1,18 @@
 //! Python.
 
-use super::description::{Description, PackageManager, Start};
+use super::description::{Description, PackageManager, SourceFile};
 
 pub(super) const PYTHON: Description = Description {
+    name: "Python",
     prefix: "Python",
     example: "Python3.N, such as Python3.11",
     has_version: Some(|major, minor| major == 3 || (major, minor) == (2, 7)),
     minors_compatible: false,
-    extension: Some("py"),
-    start: Start::Copy { shim: "shim.py" },
-    packages: Some(PackageManager::Pip),
-    // Older ones write compiled files beside their sources only.
-    bytecode_since: Some((3, 8)),
+    source: SourceFile::Extension("py"),
+    packages: Some(PackageManager {
+        name: "pip",
+        list: "requirements.txt",
+    }),
     paths: |major, minor| {
         vec![
             format!("/var/lang/python{major}"),

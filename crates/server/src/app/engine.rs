@@ -17,7 +17,7 @@ use sandbox::network::{API_PORT, BUCKET_PORT, Network};
 use tokio::time::Instant;
 use tracing::warn;
 use triggers::Receiver;
-use worker::{PlatformInfo, Worker};
+use worker::{PackageStore, PlatformInfo, Worker};
 
 use super::error::StartError;
 use super::listeners::Listeners;
@@ -57,7 +57,7 @@ impl Engine {
         let limits = Arc::new(config.limits.clone());
         let (catalog, packages) = (&stores.catalog, &stores.packages);
         let settings = settings::driver(config, stores.access.clone(), platform);
-        let driver = Driver::start(worker.clone(), packages.clone(), settings);
+        let driver = Driver::start(worker.clone(), settings);
         let ingest = Ingest::new(
             catalog.clone(),
             driver.clone(),
@@ -70,7 +70,6 @@ impl Engine {
         let builds = Builds::new(
             driver.clone(),
             worker.clone(),
-            packages.clone(),
             settings::builds(config, index),
         );
         Lifecycle::start(
@@ -105,27 +104,28 @@ impl Engine {
     }
 }
 
-/// Starts the worker, and the newest Python interpreter, which the first request most likely needs.
+/// Starts the worker, and the zygote that the first request most likely needs.
 pub(super) fn start_worker(
     parts: &mut Parts,
     config: &Config,
-    binary: PathBuf,
-    claim: &Claim,
+    packages: PackageStore,
+    (binary, claim): (PathBuf, &Claim),
     network: Option<Network>,
     authority: Option<sandbox::Authority>,
 ) -> Result<Arc<Worker>, StartError> {
     let settings = worker::Config {
         authority,
-        ..settings::worker(config, binary, claim)?
+        ..settings::worker(config, packages, binary, claim)?
     };
     let worker = Arc::new(Worker::new(settings, network)?);
     let closing = worker.clone();
     parts.add_blocking("worker", move || closing.close());
-    let Some(newest) = worker.interpreters().newest_python() else {
+    let Some(preferred) = worker.interpreters().preferred() else {
         warn!("no Python was found; install python3, or set its path with --python");
         return Ok(worker);
     };
-    if let Err(error) = worker.prepare(config.api.app_id, FunctionKind::Event, newest, []) {
+    let runtime = preferred.runtime;
+    if let Err(error) = worker.prepare(config.api.app_id, FunctionKind::Event, runtime, []) {
         warn!(%error, "failed to pre-warm an interpreter; the first cold start takes longer");
     }
     Ok(worker)

@@ -11,9 +11,10 @@ use engine::builds::BuildSettings;
 use engine::index_proxy::IndexProxy;
 use engine::{driver, runner};
 use events::Budget;
+use model::Language;
 use traffic::TrafficSettings;
 use triggers::TimerSettings;
-use worker::{InstallSettings, Interpreters, PlatformInfo, ZygoteRenewal};
+use worker::{InstallSettings, Interpreters, PackageStore, PlatformInfo, ZygoteRenewal};
 
 use super::error::StartError;
 use super::host::max_instances_by_open_files;
@@ -34,6 +35,7 @@ const EVENT_HISTORY: Duration = Duration::from_secs(3 * 86_400);
 
 pub(super) fn worker(
     config: &Config,
+    packages: PackageStore,
     virga: PathBuf,
     claim: &Claim,
 ) -> Result<worker::Config, StartError> {
@@ -50,10 +52,13 @@ pub(super) fn worker(
         cgroup: claim.cgroup.clone(),
         claim: claim.for_warden(),
         interpreters: Interpreters::find(
-            &config.instances.python,
-            &config.instances.node,
+            &[
+                (Language::Python, &config.instances.python[..]),
+                (Language::Node, &config.instances.node[..]),
+            ],
             config.instances.runtime_fallback,
         ),
+        packages,
         uid_base,
         uid_count: uid_count.min(max_instances_by_open_files()),
         prewarm: config.instances.prewarm,

@@ -179,3 +179,32 @@ fn archive_goes_with_its_function() {
     });
     assert_eq!(answer(&server.client(), "stays"), works());
 }
+
+#[test]
+fn tree_lost_while_virga_runs_is_unpacked_for_the_next_start() {
+    let server = crate::server();
+    let client = server.client();
+    for name in ["one", "two"] {
+        let files = package(&[(&format!("{name}.py"), "WORD = 'layer'\n")]);
+        client.ok(
+            "PublishLayerVersion",
+            &json!({"LayerName": name, "CompatibleRuntimes": ["Python3.6"], "Content": {"ZipFile": files}}),
+        );
+    }
+    let layers: Vec<_> = ["one", "two"]
+        .map(|name| json!({"LayerName": name, "LayerVersion": 1}))
+        .into();
+    let source = "import os\ndef main_handler(e, c):\n    if e: os._exit(3)\n    import one, two\n    return [one.WORD, two.WORD]\n";
+    client.create("fun", source, json!({"Layers": layers}));
+    let works = json!(["layer", "layer"]);
+    assert_eq!(client.answer("fun", &json!({})), works);
+    // The pool stays open; its next instance is started with the same specification.
+    assert_ne!(
+        client.invoke("fun", &json!({"end": true}))["InvokeResult"],
+        0
+    );
+    for directory in ["merged", "trees"] {
+        lose(&server, directory);
+    }
+    assert_eq!(client.answer("fun", &json!({})), works);
+}

@@ -3,6 +3,7 @@
 mod circles;
 mod codes;
 mod modules;
+mod runtimes;
 mod sizes;
 mod tokens;
 

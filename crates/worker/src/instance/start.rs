@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use model::{Failure, Usage};
+use model::{Failure, FunctionKind, Usage};
 use sandbox::cgroup::Limits;
 use sandbox::wire;
 use sandbox::wire::Kind;
@@ -16,14 +16,16 @@ use tokio::sync::Mutex;
 
 use super::exchange::ExchangeError;
 use super::{Channel, Instance, InstanceLimits};
-use crate::assignment::{Assignment, LaunchMode};
+use crate::assignment::Assignment;
 use crate::disks::DiskLease;
 use crate::frame::Frames;
 use crate::guest_report::{GuestFailure, GuestStatus};
+use crate::launch_mode::LaunchMode;
+use crate::local_files::LocalFiles;
 use crate::private_trees::PrivateTrees;
 use crate::request::SharedMetadata;
 use crate::sandbox_pool::PrewarmedSandbox;
-use crate::{Credentials, Error, InstanceSpec};
+use crate::{Credentials, Error, InstanceSpec, runtime};
 
 /// A successful start and its cost.
 #[derive(Debug)]
@@ -68,7 +70,7 @@ impl Instance {
     /// Assigns a function to a pre-warmed sandbox and waits until the handler is loaded.
     pub(crate) async fn start(
         prewarmed: PrewarmedSandbox,
-        spec: Arc<InstanceSpec>,
+        (spec, files): (Arc<InstanceSpec>, &LocalFiles),
         credentials: Option<Credentials>,
         instance_limits: InstanceLimits,
         private_trees: &Arc<PrivateTrees>,
@@ -91,7 +93,7 @@ impl Instance {
         }
         let (launch_mode, frames) = assign(
             &prewarmed,
-            &spec,
+            (&spec, files),
             credentials.as_ref(),
             &instance_limits,
             private_trees,
@@ -165,16 +167,25 @@ struct ReadyReport {
 
 fn assign(
     prewarmed: &PrewarmedSandbox,
-    spec: &InstanceSpec,
+    (spec, files): (&InstanceSpec, &LocalFiles),
     credentials: Option<&Credentials>,
     instance_limits: &InstanceLimits,
     private_trees: &Arc<PrivateTrees>,
     tmp: Option<OwnedFd>,
 ) -> Result<(LaunchMode, Frames), Error> {
     let work_directory = prewarmed.process.work_directory();
-    let launch_mode = LaunchMode::of(spec, &prewarmed.shims, prewarmed.is_copy);
+    let launch_mode = match spec.kind {
+        FunctionKind::Http => LaunchMode::Server,
+        FunctionKind::Event if prewarmed.is_copy => LaunchMode::Copy,
+        FunctionKind::Event => runtime::served_by(&files.interpreter).launch(
+            &files.interpreter,
+            &prewarmed.shims,
+            work_directory.map(|_| spec.memory.bytes()),
+        ),
+    };
     let mut assignment = Assignment::of(
         spec,
+        files,
         launch_mode,
         &prewarmed.hostname,
         instance_limits.response_bytes,
@@ -208,8 +219,8 @@ fn assign(
         }
         Some(_) => File::open(path).map(OwnedFd::from),
     };
-    let mut trees = vec![tree(&spec.code).map_err(Error::io("mount the code"))?];
-    if let Some(layers) = &spec.layers {
+    let mut trees = vec![tree(&files.code).map_err(Error::io("mount the code"))?];
+    if let Some(layers) = &files.layers {
         trees.push(tree(layers).map_err(Error::io("mount the layers"))?);
     }
     trees.extend(tmp);

@@ -10,6 +10,7 @@
 
 mod archive;
 mod incoming;
+mod merged;
 mod pack;
 mod plan;
 mod store;
@@ -18,7 +19,9 @@ mod tree;
 mod unpack;
 
 pub use incoming::PackageWriter;
+pub(crate) use merged::Unpacked;
 pub use store::PackageStore;
+
 pub use tree::TreeSize;
 pub(crate) use tree::walk;
 
@@ -51,7 +54,7 @@ pub enum PackageError {
 
 impl PackageError {
     /// Wraps an error of the sandbox.
-    pub(crate) fn worker(error: crate::Error) -> Self {
+    pub(crate) fn sandbox(error: impl std::error::Error + Send + Sync + 'static) -> Self {
         Self::io("prepare a build")(std::io::Error::other(error))
     }
 

@@ -234,30 +234,6 @@ impl PackageStore {
         tree::size(&self.tree(digest)).map_err(PackageError::io("measure a tree"))
     }
 
-    /// Returns a tree of several packages, later ones over earlier ones. On disk it consists of hard links.
-    ///
-    /// # Errors
-    /// As [`Self::unpack`].
-    pub fn merge(&self, packages: &[Sha256]) -> Result<PathBuf, PackageError> {
-        if let [only] = packages {
-            return self.unpack(only);
-        }
-        let merged = self.path("merged").join(merged_name(packages).as_str());
-        if merged.is_dir() {
-            return Ok(merged);
-        }
-        let staging = self.make_staging_directory()?;
-        let laid = packages.iter().try_for_each(|package| {
-            let tree = self.unpack(package)?;
-            tree::overlay(&tree, &staging).map_err(PackageError::io("merge layers"))
-        });
-        laid.and_then(|()| self.publish(&staging, &merged))
-            .inspect_err(|_| {
-                let _ = fs::remove_dir_all(&staging);
-            })?;
-        Ok(merged)
-    }
-
     /// Creates an empty staging directory.
     ///
     /// # Errors
@@ -333,7 +309,7 @@ impl PackageStore {
             .map_err(PackageError::io("archive a tree"))
     }
 
-    fn publish(&self, staging: &Path, tree: &Path) -> Result<(), PackageError> {
+    pub(super) fn publish(&self, staging: &Path, tree: &Path) -> Result<(), PackageError> {
         match fs::rename(staging, tree) {
             Ok(()) => Ok(()),
             // Another call has published the same content first.
@@ -394,15 +370,6 @@ fn digest_of(file: &mut File) -> io::Result<Sha256> {
     let mut sum = sha2::Sha256::new();
     io::copy(file, &mut tree::Hashing(&mut sum))?;
     Ok(Sha256::from_digest(sum.finalize().into()))
-}
-
-/// Returns the name of the tree merged from packages.
-pub(super) fn merged_name(packages: &[Sha256]) -> Sha256 {
-    let mut sum = sha2::Sha256::new();
-    for package in packages {
-        sum.update(package.as_str());
-    }
-    Sha256::from_digest(sum.finalize().into())
 }
 
 #[cfg(test)]
@@ -520,7 +487,7 @@ mod tests {
     fn tree_without_an_archive_gets_one() {
         let directory = tempfile::tempdir().expect("a directory");
         let store = open(directory.path());
-        let old = merged_name(&[]);
+        let old = Sha256::from_digest([0; 32]);
         fs::create_dir(store.tree(&old)).expect("made");
         fs::write(store.tree(&old).join("f"), "1").expect("written");
         assert!(!store.is_packed(&old));
@@ -528,32 +495,6 @@ mod tests {
         assert_eq!(new, install(&store, "1"));
         assert!(store.is_packed(&new) && store.tree(&new).join("f").exists());
         assert!(store.tree(&old).join("f").exists());
-    }
-
-    #[test]
-    fn merging_layers_overlays_them_and_leaves_them_unchanged() {
-        let directory = tempfile::tempdir().expect("a directory");
-        let store = open(directory.path());
-        let zip = |files: &[(&str, &str)]| {
-            let mut writer = zip::ZipWriter::new(io::Cursor::new(Vec::new()));
-            for (name, text) in files {
-                let options = zip::write::SimpleFileOptions::default();
-                writer.start_file(*name, options).expect("a name");
-                writer.write_all(text.as_bytes()).expect("memory");
-            }
-            store.put(&writer.finish().expect("an archive").into_inner())
-        };
-        let lower = zip(&[("a", "1"), ("d/b", "1"), ("x", "1")]).expect("kept");
-        let upper = zip(&[("d/b", "2"), ("d/c", "2"), ("x/y", "2")]).expect("kept");
-        let merged = store
-            .merge(&[lower.clone(), upper.clone()])
-            .expect("merged");
-        let read = |path: &str| fs::read_to_string(merged.join(path)).expect("read");
-        assert_eq!(["a", "d/b", "d/c", "x/y"].map(read), ["1", "2", "2", "2"]);
-        let below = store.tree(&lower).join("d/b");
-        assert_eq!(fs::read_to_string(below).expect("read"), "1");
-        let other = store.merge(&[upper, lower]).expect("merged");
-        assert_eq!(fs::read_to_string(other.join("x")).expect("read"), "1");
     }
 
     #[test]

@@ -10,11 +10,12 @@ use std::time::{Duration, SystemTime};
 use model::Sha256;
 
 use super::PackageStore;
-use super::store::{DAMAGED, merged_name};
+use super::merged::merged_name;
+use super::store::DAMAGED;
 
 impl PackageStore {
-    /// Removes all packages, archives and trees older than `age` that are not in `keep`, not merged from a list in
-    /// `merged`, and not `running`. Younger ones may be about to be referenced by a function. Returns the number removed.
+    /// Removes all packages, archives and trees older than `age` that are not in `keep`, and not merged from a list in
+    /// `merged`. Younger ones may be about to be referenced by a function. Returns the number removed.
     ///
     /// # Errors
     /// Disk errors.
@@ -22,7 +23,6 @@ impl PackageStore {
         &self,
         keep: &HashSet<Sha256>,
         merged: &[Vec<Sha256>],
-        running: &[PathBuf],
         age: Duration,
     ) -> io::Result<usize> {
         let merged: Vec<_> = merged.iter().map(|list| merged_name(list)).collect();
@@ -41,7 +41,7 @@ impl PackageStore {
                 let old = fs::symlink_metadata(&path)
                     .and_then(|meta| meta.modified())
                     .is_ok_and(|time| time.elapsed().is_ok_and(|since| since >= age));
-                if kept || !old || running.contains(&path) {
+                if kept || !old {
                     continue;
                 }
                 self.remove(&path)?;
@@ -112,7 +112,7 @@ mod tests {
             digests.cloned().collect::<HashSet<_>>()
         };
         let keep = all(&[&kept, &forgotten]);
-        let sweep = |age| store.sweep(&keep, &[], &[], age).expect("swept");
+        let sweep = |age| store.sweep(&keep, &[], age).expect("swept");
         assert_eq!(sweep(Duration::from_secs(3600)), 0);
         assert_eq!(sweep(Duration::ZERO), 4);
         store

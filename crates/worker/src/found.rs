@@ -17,7 +17,7 @@ pub struct Interpreter {
 }
 
 /// Runs a program, and returns its path with links resolved and its output.
-pub(super) fn query(program: &Path, args: &[&str]) -> Result<(PathBuf, String), String> {
+pub(crate) fn query(program: &Path, args: &[&str]) -> Result<(PathBuf, String), String> {
     let program = program.canonicalize().map_err(|e| e.to_string())?;
     let output = Command::new(&program)
         .args(args)
