@@ -50,7 +50,7 @@ pub struct Tls {
     pub certificate: PathBuf,
     /// File with its key (PEM).
     pub key: PathBuf,
-    /// File with the authority that signs the certificates of servers and clients (PEM). Without a certificate of it, nobody is heard.
+    /// File with the authority that signs the certificates of servers and clients (PEM). It refuses everybody without a certificate of it.
     pub authority: PathBuf,
 }
 
@@ -62,7 +62,7 @@ pub struct InvalidConfiguration {
     pub field: &'static str,
     /// The value; none for a secret.
     pub value: String,
-    /// What is allowed.
+    /// The allowed values.
     pub allowed: &'static str,
 }
 

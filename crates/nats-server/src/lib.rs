@@ -1,6 +1,6 @@
 //! A NATS server that virga configures, starts and looks after.
 //!
-//! Owns the server's configuration file and its process. Never knows what is stored there.
+//! Owns the server's configuration file and its process. Never knows the stored data.
 #![forbid(unsafe_code)]
 
 mod configuration;

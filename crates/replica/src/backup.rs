@@ -1,9 +1,9 @@
-//! Copies of several replicas, kept elsewhere: incremental, encrypted if there are keys, verified, and restored.
+//! Copies of several replicas in a store of their own: incremental, encrypted if there are keys, verified, and restored.
 //!
 //! A backup holds one database of each replica, and all together can be started from. It begins with a mark in every log, after which
 //! nothing that moves from one log to another is [removed from the first](crate::Replica::backup_is_open); then every database is copied,
-//! in the order that the caller gives; then the marks end. So what was on its way is in the backup at least once, and its receiver drops
-//! what comes twice. Databases that refer to others are given before them: what they refer to is in the later copy.
+//! in the order that the caller gives; then the marks end. So an item on its way is in the backup at least once, and its receiver drops
+//! duplicates. Databases that refer to others are given before them: what they refer to is in the later copy.
 //!
 //! Databases are stored in parts under names that follow from their contents. A backup stores only the parts that are not there yet.
 
@@ -90,7 +90,7 @@ pub enum BackupError {
     /// There is no such backup.
     #[error("there is no backup{}", .0.as_ref().map_or(String::new(), |name| format!(" {name}")))]
     Missing(Option<String>),
-    /// A database is not what was copied.
+    /// A database differs from the copied one.
     #[error("the copy of {replica} in the backup {backup} is damaged: {reason}")]
     Damaged {
         /// The backup.
@@ -193,7 +193,7 @@ impl Backups {
                 file: self.vault.put_file(&path, name, has).await?,
             });
         }
-        // Stored last: what has a description is whole.
+        // Stored last: a backup with a description is whole.
         self.vault
             .put_json(&described(&backup.name), &backup)
             .await?;
@@ -230,7 +230,7 @@ impl Backups {
         if backup.version != VERSION {
             return Err(BackupError::Version(found, backup.version));
         }
-        // They become names of files, and whoever can write to the store of a backup without keys can write any.
+        // They become names of files, and anyone with access to a store without keys can write any.
         let bad = backup
             .databases
             .iter()
@@ -241,7 +241,7 @@ impl Backups {
         Ok(backup)
     }
 
-    /// Reads a backup whole, rebuilds its databases in a directory, compares them with what was copied, and removes them.
+    /// Reads a backup whole, rebuilds its databases in a directory, compares them with the copied ones, and removes them.
     ///
     /// # Errors
     /// Fails if anything is missing or damaged.
@@ -372,7 +372,7 @@ fn check(file: &Path, expected: &str) -> Result<(), String> {
     match read() {
         Ok((sound, digest)) if sound == "ok" && digest == expected => Ok(()),
         Ok((sound, _)) if sound != "ok" => Err(sound),
-        Ok(_) => Err("its contents differ from what was copied".to_owned()),
+        Ok(_) => Err("its contents differ from the copied database's".to_owned()),
         Err(error) => Err(error.to_string()),
     }
 }

@@ -14,7 +14,7 @@ use thiserror::Error;
 /// A store of named bytes. Each is at most some megabytes, and written once.
 #[async_trait]
 pub trait Blobs: Send + Sync + 'static {
-    /// Stores bytes durably under a name. Replaces what is there.
+    /// Stores bytes durably under a name. Replaces earlier ones.
     ///
     /// # Errors
     /// Fails if the store cannot be reached or is full.

@@ -46,7 +46,7 @@ pub enum CheckpointError {
     Failed(String),
 }
 
-/// A database as it is at one moment, whatever is written meanwhile.
+/// A database as it is at one moment; later writes do not show.
 #[derive(Debug)]
 pub(crate) struct View(Connection);
 
@@ -54,7 +54,7 @@ impl View {
     /// Opens a view of the database in a file, and returns it with the position that it has.
     pub(crate) fn open(database: &Path) -> rusqlite::Result<(Self, Position)> {
         let connection = Connection::open_with_flags(database, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
-        // One read transaction: what is read is of one moment, and a copy is not begun anew by each commit.
+        // One read transaction: all reads are of one moment, and a copy is not begun anew by each commit.
         connection.execute_batch("BEGIN")?;
         let position = connection.query_row("SELECT position FROM replica", [], |row| {
             row.get::<_, i64>(0)

@@ -1,4 +1,4 @@
-//! What replicas of one log tell each other beside commands.
+//! Messages between the replicas of one log, beside commands.
 
 use serde::{Deserialize, Serialize};
 
@@ -12,7 +12,7 @@ pub enum Control {
     Founded,
     /// Every replica takes the digest of its database as it is here, and compares it with those of others.
     Checkpoint {
-        /// Drawn by whoever asked for it.
+        /// Drawn by the process that asked for it.
         id: String,
     },
     /// The digest of a replica's database at a checkpoint.
@@ -39,7 +39,7 @@ pub enum Control {
     },
     /// A backup begins or ends. While one is open, what moves between logs stays where it is, too, so that no backup lacks it.
     Backup {
-        /// Drawn by whoever makes it.
+        /// Drawn by the process that makes it.
         id: String,
         /// Whether it begins.
         open: bool,

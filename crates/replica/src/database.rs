@@ -38,7 +38,7 @@ const TABLES: &str = "
 /// How long a writer's window is kept after its last record, in the log's time. A duplicate that is still later would be applied again.
 const WRITER_KEPT: Duration = Duration::from_hours(7 * 24);
 
-/// How long a backup that is not ended holds up what moves between logs, in the log's time.
+/// How long a backup that is not ended delays moves between logs, in the log's time.
 const LONGEST_BACKUP: Duration = Duration::from_mins(10);
 
 /// A machine with its tables.

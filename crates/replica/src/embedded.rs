@@ -169,7 +169,7 @@ impl<M: Machine, C: Clock> Embedded<M, C> {
         }
     }
 
-    /// Begins what was asked for at a checkpoint, in a thread of its own.
+    /// Copies the database as it is at a checkpoint, in a thread of its own.
     fn take_checkpoint(&self, id: &str, through: Position) {
         let checkpoint = Checkpoint {
             position: self.database.position(),
@@ -182,7 +182,7 @@ impl<M: Machine, C: Clock> Embedded<M, C> {
         let path = self.database.path();
         if let Some(job) = Job::begin(path.as_deref(), checkpoint, request) {
             let thread = std::thread::Builder::new().name("checkpoint".to_owned());
-            // Whoever asked is told by the job, or by its end.
+            // The job answers the request, or its end does.
             if let Err(error) = thread.spawn(move || job.run()) {
                 error!(%error, "failed to start a thread for a checkpoint");
             }

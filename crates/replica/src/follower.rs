@@ -43,7 +43,7 @@ pub(crate) struct Follower<M: Machine, L> {
     notify: mpsc::UnboundedSender<Notice>,
 }
 
-/// What other tasks tell the follower.
+/// Messages of other tasks to the follower.
 enum Notice {
     /// The digest of a checkpoint was taken.
     Taken(Result<Checkpoint, String>),
@@ -222,7 +222,7 @@ impl<M: Machine, L: Log> Follower<M, L> {
         let record = Record::decode(bytes).map_err(DatabaseError::from)?;
         let Record { header, contents } = &record;
         if let Contents::Control(Control::Checkpoint { .. }) = contents {
-            // What is left of a trimmed log begins with one.
+            // The rest of a trimmed log begins with one.
             self.check_trimmed().await?;
         }
         let through = self.database.position();
@@ -321,7 +321,7 @@ impl<M: Machine, L: Log> Follower<M, L> {
                     };
                     let log = self.log.clone();
                     tokio::spawn(async move {
-                        // What is not said is not compared; the next checkpoint is.
+                        // Then it is not compared; the next checkpoint's is.
                         if let Err(error) = append_control(&*log, &check).await {
                             debug!(%error, "failed to append a digest");
                         }

@@ -48,8 +48,8 @@ pub trait Log: Send + Sync + 'static {
 
     /// Drops the records up to and including one.
     ///
-    /// A reader that lags behind is not told: what it reads next is the first record that is left. So what is left has to begin with a
-    /// checkpoint, at which every reader asks [`trimmed`](Self::trimmed).
+    /// A reader that lags behind is not notified: it reads the first record that is left next. So the rest has to begin with a checkpoint,
+    /// at which every reader asks [`trimmed`](Self::trimmed).
     ///
     /// # Errors
     /// Fails if the log cannot be reached; the records may then be gone or not.

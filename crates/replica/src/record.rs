@@ -103,7 +103,7 @@ pub struct Record {
 pub enum Contents {
     /// The stored forms of commands.
     Commands(Vec<Bytes>),
-    /// What replicas tell each other beside commands.
+    /// A message between replicas.
     Control(Control),
 }
 

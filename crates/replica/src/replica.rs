@@ -145,7 +145,7 @@ impl<M: Machine> Replica<M> {
         Submitted(output)
     }
 
-    /// Submits a command with what is held for it. That is dropped before the output is returned, and not before the command is applied
+    /// Submits a command with a value held for it. That is dropped before the output is returned, and not before the command is applied
     /// or refused, even if nobody waits for the output any more.
     pub fn submit_holding(&self, command: M::Command, held: M::Held) -> Submitted<M::Output> {
         let (answer, output) = oneshot::channel();
@@ -160,7 +160,7 @@ impl<M: Machine> Replica<M> {
         Submitted(outputs)
     }
 
-    /// Submits commands that are applied together or not at all, with what is held for them, as [`submit_holding`](Self::submit_holding)
+    /// Submits commands that are applied together or not at all, with a value held for them, as [`submit_holding`](Self::submit_holding)
     /// does.
     pub fn submit_together_holding(
         &self,
@@ -212,7 +212,9 @@ impl<M: Machine> Replica<M> {
         }
         match taken.await {
             Ok(taken) => taken.map_err(CheckpointError::Failed),
-            Err(_) => Err(CheckpointError::Failed("it was given up".to_owned())),
+            Err(_) => Err(CheckpointError::Failed(
+                "the replica ended before".to_owned(),
+            )),
         }
     }
 

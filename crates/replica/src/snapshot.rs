@@ -238,7 +238,7 @@ impl Snapshots {
             tables: checkpoint.tables,
             file,
         };
-        // Stored last: what has a manifest is whole.
+        // Stored last: a snapshot with a manifest is whole.
         let name = format!("{prefix}{MANIFEST}");
         self.vault.put_json(&name, &manifest).await?;
         Ok(manifest)
@@ -261,7 +261,7 @@ impl Snapshots {
     }
 
     /// Begins an empty log with the database in a file, which was embedded or is from another log. Replicas that follow the log start from
-    /// it. `copy` is a file that is there meanwhile. What was begun and failed can be repeated.
+    /// it. `copy` is a file that is there meanwhile. It can be repeated after a failure.
     ///
     /// # Errors
     /// Fails if the log has records, or cannot be written, or if the database cannot be stored.
@@ -283,7 +283,7 @@ impl Snapshots {
             tables: self.tables,
         };
         let manifest = self.upload(&checkpoint, copy).await?;
-        // What is left of a trimmed log begins with a checkpoint.
+        // The rest of a trimmed log begins with a checkpoint.
         append(log, &Control::Checkpoint { id: String::new() }).await?;
         log.trim(at).await?;
         remove(copy)?;
@@ -315,7 +315,7 @@ impl Snapshots {
         }
     }
 
-    /// Prepares a database's file for a replica that is going to follow the log: leaves what is there, or loads a snapshot.
+    /// Prepares a database's file for a replica that is going to follow the log: leaves it as it is, or loads a snapshot.
     ///
     /// # Errors
     /// Fails if the database is of another log, or if the log was trimmed and no snapshot reaches to where it begins.

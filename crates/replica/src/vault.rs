@@ -103,7 +103,7 @@ impl Vault {
         Ok(self.blobs.put(name, stored.into()).await?)
     }
 
-    /// Returns what was stored under a name.
+    /// Returns the bytes under a name.
     ///
     /// # Errors
     /// Fails if the store does, or if the bytes are not from there.
@@ -138,7 +138,7 @@ impl Vault {
         serde_json::from_slice(&bytes).map_err(|error| damaged(name, error))
     }
 
-    /// Returns a name for bytes with a SHA-256. Equal bytes have equal names, and with keys nobody else can tell which bytes they are.
+    /// Returns a name for bytes with a SHA-256. Equal bytes have equal names, and with keys the name reveals nothing of the bytes.
     pub fn name_of(&self, digest: &str) -> String {
         match &self.seals {
             Some(seals) => hex(&seals.digest(digest.as_bytes())),
@@ -154,7 +154,7 @@ impl Vault {
         Ok(self.blobs.list(prefix).await?)
     }
 
-    /// Deletes what is stored under a name.
+    /// Deletes the bytes under a name.
     ///
     /// # Errors
     /// Fails if the store does.

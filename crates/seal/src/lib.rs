@@ -49,7 +49,7 @@ pub enum SealError {
         /// The key's id.
         id: String,
     },
-    /// The bytes were modified, or moved from elsewhere.
+    /// The bytes were modified, or moved from another place.
     #[error("it was modified or moved")]
     Damaged,
     /// The bytes are not encrypted.
@@ -90,8 +90,8 @@ impl Seals {
         &self.first
     }
 
-    /// Returns a digest of bytes which tells nobody without the current key whether they are ones that he guesses. It can be stored beside
-    /// sealed bytes to find equal ones.
+    /// Returns a digest of bytes under the current key. Without the key nobody can confirm a guess of the bytes, so the digest can be stored
+    /// beside sealed bytes to find equal ones.
     pub fn digest(&self, bytes: &[u8]) -> [u8; 32] {
         mac(&self.names, bytes)
     }

@@ -243,7 +243,7 @@ impl Log for Simulated {
                 }
                 let (entry, lag, after) = {
                     let mut state = log.lock();
-                    // As JetStream does it: the reader is not told that records are gone.
+                    // As JetStream does it: the reader is not notified that records are gone.
                     let after = after.max(state.trimmed);
                     let index = after.checked_sub(state.trimmed).map(|index| index as usize);
                     let entry = index.and_then(|index| state.entries.get(index).cloned());

@@ -105,7 +105,7 @@ fn relied_on(options: ConnectOptions) -> ConnectOptions {
 
 fn credentials(connection: &Connection) -> Result<ConnectOptions, ConnectError> {
     let Some(path) = &connection.credentials else {
-        // The client itself does not use what is in a URL.
+        // The client itself ignores the user in a URL.
         return Ok(match connection.servers.iter().find_map(|url| user(url)) {
             Some((user, password)) => ConnectOptions::with_user_and_password(user, password),
             None => ConnectOptions::new(),

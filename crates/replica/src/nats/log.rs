@@ -82,7 +82,7 @@ impl NatsLog {
                 id: format!("{id:?}"),
                 trimmed: 0,
             };
-            // Whoever is later finds the id of the first.
+            // A later writer finds the id of the first.
             log.change_state(&state, 0).await?;
         }
         Ok(log)
@@ -122,7 +122,7 @@ impl NatsLog {
         }
     }
 
-    /// Changes the state, and returns what was written. A server may answer a read from before, so only the write proves what stands.
+    /// Changes the state, and returns the new one. A server may answer a read from before, so only the write proves what stands.
     async fn update_state(&self, change: impl Fn(&mut State)) -> Result<State, LogError> {
         for _ in 0..ATTEMPTS {
             let (mut state, sequence) = self.state().await?.ok_or_else(|| {

@@ -5,7 +5,7 @@
 //! linearizable: a leader that has lost its quorum still answers for some seconds. So a read that shows less than the applied records
 //! proves nothing.
 //!
-//! virga's user has an account of its own at the servers, so nobody else can write, delete or purge what is in its streams. Single messages
+//! virga's user has an account of its own at the servers, so nobody else can write, delete or purge in its streams. Single messages
 //! cannot be deleted at all. Purging is left to virga, which trims.
 
 mod blobs;

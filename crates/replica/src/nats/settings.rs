@@ -1,6 +1,6 @@
 //! Whether the servers are configured so that an acknowledged record is not lost.
 //!
-//! A server tells its settings to the request `$SYS.REQ.SERVER.PING.VARZ`, which only its system account may send unless it exports the
+//! A server reports its settings to the request `$SYS.REQ.SERVER.PING.VARZ`, which only its system account may send unless it exports the
 //! request to virga's account. Exporting it gives virga no other right of the system account.
 
 use std::fmt;
@@ -51,12 +51,12 @@ pub struct JetStream {
     pub cluster_size: usize,
 }
 
-/// A reason why acknowledged records may be lost, with the line that mends it.
+/// A reason why acknowledged records may be lost, with the line that fixes it.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub enum Problem {
-    /// The servers do not tell their settings.
+    /// The servers do not report their settings.
     #[error(
-        "the NATS servers do not tell virga their settings ({0}). Add to their configuration, with the names of your accounts:\n  \
+        "the NATS servers do not report their settings to virga ({0}). Add to their configuration, with the names of your accounts:\n  \
          SYS {{ exports: [{{ service: \"$SYS.REQ.SERVER.PING.VARZ\", response: stream, accounts: [VIRGA] }}] }}\n  \
          VIRGA {{ imports: [{{ service: {{ account: SYS, subject: \"$SYS.REQ.SERVER.PING.VARZ\" }} }}] }}"
     )]
@@ -91,7 +91,7 @@ pub enum Problem {
         server: String,
         /// What it takes.
         bytes: usize,
-        /// What is needed.
+        /// The needed size.
         needed: usize,
     },
     /// There are fewer servers than replicas.

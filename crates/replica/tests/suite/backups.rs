@@ -96,7 +96,7 @@ async fn a_backup_of_two_replicas_is_made_while_they_are_written_and_restored() 
     let place = Place::new(keys());
     let (one, first) = embedded(&place.path("one"));
     let (two, second) = embedded(&place.path("two"));
-    // Every change of the first is told to the second, and removed there only when no backup is open.
+    // Every change of the first goes on to the second, and is removed there only when no backup is open.
     let (stop, stopped) = tokio::sync::watch::channel(false);
     let (a, b) = (one.clone(), two.clone());
     let writer = tokio::spawn(async move {
@@ -134,7 +134,7 @@ async fn a_backup_of_two_replicas_is_made_while_they_are_written_and_restored() 
         let (removed, told) = (ids(&target("one"), 2), ids(&target("two"), 1));
         assert!(
             removed.is_subset(&told),
-            "what was removed from one is in the other"
+            "everything removed from one is in the other"
         );
         let again = place.backups.restore(&backup, target).await;
         assert!(matches!(again, Err(BackupError::Exists(_))), "{again:?}");

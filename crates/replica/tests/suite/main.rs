@@ -10,4 +10,6 @@ mod nats;
 mod sealed;
 mod secured;
 mod snapshots;
+mod store;
+mod trimmed;
 mod world;

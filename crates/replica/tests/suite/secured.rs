@@ -1,4 +1,4 @@
-//! Servers that want certificates, or users with keys of their own.
+//! Servers that ask for certificates, or users with keys of their own.
 
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
