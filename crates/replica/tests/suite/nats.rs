@@ -3,7 +3,9 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use replica::nats::{ConnectError, Connection, NatsBlobs, connect, settings};
+use replica::nats::{
+    ConnectError, Connection, Layout, NatsBlobs, NatsStreams, StreamError, connect, settings,
+};
 use replica::snapshot::{self, Confirmation, Snapshots, Start};
 use replica::{BlobError, Blobs, Log, MAX_RECORD, Position, SealedLog, SubmitError, Time, Vault};
 use seal::{Key, Seals};
@@ -216,6 +218,7 @@ fn a_trimmed_encrypted_log_is_joined_from_a_snapshot_in_jetstreams_object_store(
         let cluster = Cluster::start(3).await;
         let client = connect(&cluster.connection()).await.unwrap();
         settings::check(&client, 3, false).await.unwrap();
+        streams_grow(&cluster).await;
         let key = Key {
             id: "key".to_owned(),
             bytes: [7; 32],
@@ -255,6 +258,46 @@ fn a_trimmed_encrypted_log_is_joined_from_a_snapshot_in_jetstreams_object_store(
         );
         drop((a.close().await, b.close().await, c.close().await));
     });
+}
+
+/// Streams that were made for trying out grow, and ones that are not virga's are refused.
+async fn streams_grow(cluster: &Cluster) {
+    let client = connect(&cluster.connection()).await.unwrap();
+    let layout = |replicas, cluster_bytes| Layout {
+        prefix: "virga.grown".to_owned(),
+        replicas,
+        cluster_bytes,
+        shard_bytes: 16 << 20,
+    };
+    let small = NatsStreams::open(client.clone(), layout(1, 1 << 20)).await;
+    let before = small.unwrap().cluster().await.unwrap();
+    let large = NatsStreams::open(client.clone(), layout(3, 2 << 20)).await;
+    let after = large.unwrap().cluster().await.unwrap();
+    assert_eq!(
+        before.identity().await.unwrap(),
+        after.identity().await.unwrap()
+    );
+    assert_eq!(after.usage().await.unwrap().limit, 2 << 20);
+    let context = async_nats::jetstream::new(client.clone());
+    let stream = context.get_stream("virga-grown-cluster").await.unwrap();
+    assert_eq!(stream.cached_info().config.num_replicas, 3);
+
+    let foreign = async_nats::jetstream::stream::Config {
+        name: "virga-foreign-cluster".to_owned(),
+        subjects: vec!["virga.foreign.cluster.>".to_owned()],
+        max_age: Duration::from_secs(60),
+        ..async_nats::jetstream::stream::Config::default()
+    };
+    context.create_stream(foreign).await.unwrap();
+    let foreign = Layout {
+        prefix: "virga.foreign".to_owned(),
+        ..layout(3, 1 << 20)
+    };
+    let refused = NatsStreams::open(client, foreign).await.unwrap_err();
+    assert!(
+        matches!(&refused, StreamError::Unsuitable { stream, .. } if stream == "virga-foreign-cluster"),
+        "{refused}"
+    );
 }
 
 #[test]
