@@ -1,28 +1,15 @@
 //! APIs of the API gateway: routing, authentication, and the gateway's own replies, whose texts are the cloud's.
 
-use std::sync::LazyLock;
-
 use access::{AuthError, NotAdmitted, Transport};
 use axum::http::{HeaderMap, Method, StatusCode};
-use model::{Cors, FunctionKey, GatewayApi, Secret, TriggerName};
+use model::{FunctionKey, Secret, TriggerName};
 use scf::keypair::{self, KeyPair};
 use scf::{RawRequest, SecretKeyRef};
 
-use super::{EntryPoint, Refused, Target, Urls, cors};
-
-/// The API that matches a request.
-#[derive(Clone, Debug)]
-pub(super) struct MatchedApi {
-    pub(super) api: GatewayApi,
-    /// The values of the path parameters.
-    pub(super) parameters: Vec<(String, String)>,
-}
-
-/// The CORS settings of an API that allows every origin.
-pub(super) static ANY_ORIGIN: LazyLock<Cors> = LazyLock::new(|| Cors {
-    origins: vec!["*".to_owned()],
-    ..Cors::default()
-});
+use super::cors;
+use super::refusal::Refused;
+use super::target::{EntryPoint, MatchedApi, Target};
+use super::urls::Urls;
 
 impl Urls {
     /// Finds the target of a request to a service, and to a path that begins with a stage. The service must be

@@ -21,7 +21,9 @@ use traffic::{
 };
 use worker::{BoxError, Outgoing};
 
-use super::{Refused, Urls};
+use super::peer::connection;
+use super::refusal::Refused;
+use super::urls::Urls;
 
 /// Memory for a body together with its event, as a multiple of the body's length.
 const COPIES: u64 = 3;
@@ -94,11 +96,6 @@ impl Urls {
     fn limit(&self) -> usize {
         self.limits.sync_event_bytes as usize
     }
-}
-
-pub(super) fn connection(parts: &Parts) -> Option<&Arc<Connection>> {
-    let peer = parts.extensions.get::<Peer>();
-    peer.map(|peer| &peer.connection)
 }
 
 /// Reserves memory for a body and its event.

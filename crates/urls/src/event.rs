@@ -11,8 +11,9 @@ use model::{Qualifier, RequestId};
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 
-use super::apigw::MatchedApi;
 use super::forwarded::{Added, Forwarded};
+use super::header_names::is_read_as;
+use super::target::MatchedApi;
 
 /// Expected length of an event without its body.
 const HEAD_BYTES: usize = 1024;
@@ -247,20 +248,6 @@ pub(super) fn is_replaced<'a>(
         || forwarded.is_forged(name)
         || forwarded.added.iter().any(is_one)
         || added.into_iter().any(is_one)
-}
-
-/// Returns whether two header names are equal as CGI variables, which ignore case and map punctuation to one character:
-/// `X_Scf_Name` is `X-Scf-Name`.
-pub(super) fn is_read_as(name: &str, other: &str) -> bool {
-    name.bytes().map(plain).eq(other.bytes().map(plain))
-}
-
-/// Returns the character that a byte of a header name is the same as under CGI.
-pub(super) fn plain(byte: u8) -> u8 {
-    match byte.is_ascii_alphanumeric() {
-        true => byte.to_ascii_lowercase(),
-        false => b'-',
-    }
 }
 
 /// The header with the caller's address.

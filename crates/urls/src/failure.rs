@@ -5,21 +5,12 @@
 
 use axum::response::Response;
 use bytes::Bytes;
-use model::{Failure, RequestId, UrlAuth};
+use model::{Failure, RequestId};
 use scf::failure::FailureDocument;
 
-use super::{EntryPoint, Target, Urls, reply};
-
-impl Target {
-    /// Returns whether callers are not authenticated.
-    pub(super) fn is_anonymous(&self) -> bool {
-        match &self.entry_point {
-            EntryPoint::Domain => true,
-            EntryPoint::Url(url) => url.auth != UrlAuth::Signed,
-            EntryPoint::Api(matched) => !matched.api.signed,
-        }
-    }
-}
+use super::reply;
+use super::target::Target;
+use super::urls::Urls;
 
 impl Urls {
     /// Returns the reply to a request whose function failed.

@@ -12,8 +12,9 @@ use axum::http::request::Parts;
 use telemetry::trace::{self, TRACEPARENT, TRACESTATE};
 use traffic::Peer;
 
-use super::event::{is_read_as, plain};
-use super::{caller, prefix};
+use super::header_names::{is_read_as, plain};
+use super::peer::caller;
+use super::prefix;
 
 /// The beginning of the names of these headers.
 const FAMILY: &str = "x-forwarded-";

@@ -26,34 +26,9 @@ enum Reason {
     ApiGateway(String),
 }
 
+/// The refusal of a request that the engine rejects.
 impl From<IngestError> for Refused {
     fn from(error: IngestError) -> Self {
-        Self::ingest(error)
-    }
-}
-
-impl Refused {
-    /// Creates a refusal with SCF's document.
-    pub(super) fn new(status: StatusCode, kind: FailureKind, message: String) -> Self {
-        Self {
-            status,
-            reason: Reason::Scf(Failure::new(kind, message)),
-            private: false,
-        }
-    }
-
-    /// Creates a refusal by the API gateway.
-    pub(super) fn of_gateway(status: StatusCode, message: String) -> Self {
-        Self {
-            status,
-            reason: Reason::ApiGateway(message),
-            private: false,
-        }
-    }
-
-    /// Creates the refusal of a request that the engine rejects.
-    #[expect(clippy::needless_pass_by_value, reason = "it is given to map_err")]
-    pub(super) fn ingest(error: IngestError) -> Self {
         let (status, kind) = match &error {
             IngestError::NoFunction(_) | IngestError::NoNamespace(_) => {
                 (StatusCode::NOT_FOUND, FailureKind::FunctionMissing)
@@ -78,6 +53,26 @@ impl Refused {
         Self {
             private: true,
             ..Self::new(status, kind, error.to_string())
+        }
+    }
+}
+
+impl Refused {
+    /// Creates a refusal with SCF's document.
+    pub(super) fn new(status: StatusCode, kind: FailureKind, message: String) -> Self {
+        Self {
+            status,
+            reason: Reason::Scf(Failure::new(kind, message)),
+            private: false,
+        }
+    }
+
+    /// Creates a refusal by the API gateway.
+    pub(super) fn of_gateway(status: StatusCode, message: String) -> Self {
+        Self {
+            status,
+            reason: Reason::ApiGateway(message),
+            private: false,
         }
     }
 

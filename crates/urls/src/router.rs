@@ -7,7 +7,8 @@ use axum::extract::Request;
 use axum::response::Response;
 use tower_service::Service;
 
-use super::Urls;
+use super::target::ListenerKind;
+use super::urls::Urls;
 
 /// Routes requests to functions before the API's routes. Not a layer of the router, since requests to functions are
 /// frequent.
@@ -21,17 +22,6 @@ impl std::fmt::Debug for UrlRouter {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("UrlRouter").finish_non_exhaustive()
     }
-}
-
-/// The kind of listener that accepted a request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ListenerKind {
-    /// HTTP.
-    Plain,
-    /// HTTPS.
-    Tls,
-    /// For functions; their packets do not leave the host.
-    Inside,
 }
 
 impl UrlRouter {

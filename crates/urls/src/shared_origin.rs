@@ -9,7 +9,7 @@ use axum::http::header::{CONTENT_SECURITY_POLICY, COOKIE, HeaderName, HeaderValu
 use axum::http::{HeaderMap, StatusCode};
 use model::FailureKind;
 
-use super::Refused;
+use super::refusal::Refused;
 
 /// Headers of replies that change a browser's state of an origin.
 const ORIGIN_HEADERS: &[&str] = &[

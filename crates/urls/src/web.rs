@@ -1,41 +1,34 @@
 //! Requests to web functions, proxied to the server in the instance.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use axum::body::Body;
 use axum::http::header::{
     CONNECTION, CONTENT_LENGTH, EXPECT, HeaderName, HeaderValue, TRANSFER_ENCODING, UPGRADE,
 };
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, Method, Request, StatusCode, Uri, Version};
+use axum::http::{HeaderMap, Method, Request, StatusCode, Uri};
 use axum::response::Response;
 use engine::invoke::web::{IDLE_TIMEOUT, REPLY, ReplyBody, WebInvocation};
-use engine::invoke::{AcquireOptions, FunctionLookup, Invocation, Placement};
+use engine::invoke::{AcquireOptions, FunctionLookup, Placement};
 use hyper::body::Body as _;
-use hyper::upgrade::OnUpgrade;
-use hyper_util::rt::TokioIo;
-use model::{FailureKind, RequestId};
-use telemetry::trace;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::sync::{Notify, watch};
-use traffic::Peer;
-use worker::{InstanceSpec, Outgoing};
+use model::{Failure, FailureKind, RequestId};
+use tokio::sync::Notify;
+use traffic::Connection;
+use worker::{InstanceSpec, Outgoing, StreamedReply};
 
 use super::event::{self, REMOTE};
 use super::forwarded::{Added, Forwarded};
+use super::peer::{caller, connection};
 use super::prefix::Prefix;
-use super::{Refused, Target, Urls, caller, routing_key};
-
-/// Bytes copied at a time.
-const BUFFER: usize = 16 << 10;
+use super::refusal::Refused;
+use super::target::Target;
+use super::upgrade::Upgrade;
+use super::urls::Urls;
 
 impl Urls {
     /// Proxies a request to a function's server, and its reply back.
-    #[expect(
-        clippy::too_many_lines,
-        reason = "one request and its reply, step by step"
-    )]
     pub(super) async fn pass(
         self: &Arc<Self>,
         id: RequestId,
@@ -45,31 +38,19 @@ impl Urls {
         body: Outgoing,
         too_long: &Notify,
     ) -> Result<Response, Refused> {
-        let invocation = Invocation {
-            request: id,
-            function: target.function.clone(),
-            qualifier: target.qualifier.clone(),
-            routing_key: routing_key(&found, target, parts),
-            event: bytes::Bytes::new(),
-            tail: false,
-            retry: 0,
-            depth: self.depth(parts),
-            origin: target.origin(),
-            trace: trace::of(&parts.headers),
-        };
+        let invocation = self.invocation(id, target, &found, parts);
         let mut waiting = AcquireOptions::default();
         let placed = self
             .ingest
             .place_sync(found, &invocation, &mut waiting)
             .await;
-        let ready = match placed.map_err(Refused::ingest)? {
+        let ready = match placed? {
             Placement::Ready(ready) => ready,
             Placement::Refused(refused) => {
                 return Ok(self.failed(target, id, &refused.failure));
             }
         };
         let spec = ready.spec().clone();
-        let silence = spec.silence.unwrap_or(IDLE_TIMEOUT);
         let upgrade = Upgrade::of(parts);
         let sent = Sent {
             id,
@@ -82,64 +63,95 @@ impl Urls {
             length: body.size_hint().exact(),
         };
         let passed = ready.pass(&|| sent.head(), body, too_long).await;
-        let (mut reply, mut running) = match passed {
-            Ok(passed) => passed,
-            Err(failure) => return Ok(self.failed(target, id, &failure)),
-        };
-        let limit = self.limits.web_header_bytes;
-        if limit != 0 && length(reply.headers()) > limit {
-            let failure = running.too_long("the reply's headers are", limit);
-            return Ok(self.failed(target, id, &failure));
-        }
-        let connection = parts.extensions.get::<Peer>();
-        let connection = connection.map(|peer| peer.connection.clone());
-        if reply.status() == StatusCode::SWITCHING_PROTOCOLS {
-            let switched = reply.headers().get(UPGRADE).cloned();
-            let Some((client, protocol)) =
-                upgrade.zip(switched).filter(|(asked, to)| asked.is_for(to))
-            else {
-                let message =
-                    "the function's server switched to a protocol that the client did not ask for";
-                let failure = running.refuse(message);
-                return Ok(self.failed(target, id, &failure));
-            };
-            let server = hyper::upgrade::on(&mut reply);
-            let (mut head, _) = reply.into_parts();
-            remove_hop_by_hop(&mut head.headers);
-            head.headers.remove(CONTENT_LENGTH);
-            head.headers.insert(UPGRADE, protocol);
-            head.headers
-                .insert(CONNECTION, HeaderValue::from_static("upgrade"));
-            tokio::spawn(async move {
-                let closed = async {
-                    match connection {
-                        Some(connection) => connection.closed().await,
-                        None => std::future::pending().await,
-                    }
-                };
-                tokio::select! {
-                    () = relay(client.client, server, silence, running) => {}
-                    // The reader is too slow, or the connection was evicted.
-                    () = closed => {}
+        let replied = match passed {
+            Ok((reply, running)) => {
+                let connection = connection(parts).cloned();
+                if reply.status() == StatusCode::SWITCHING_PROTOCOLS {
+                    let silence = spec.silence.unwrap_or(IDLE_TIMEOUT);
+                    self.switched(reply, running, upgrade, silence, connection)
+                } else {
+                    self.replied(reply, running, &parts.method, connection)
                 }
-            });
-            return Ok(Response::from_parts(head, Body::empty()));
-        }
+            }
+            Err(failure) => Err(failure),
+        };
+        Ok(replied.unwrap_or_else(|failure| self.failed(target, id, &failure)))
+    }
+
+    /// Switches to the protocol that the server and the client have agreed upon.
+    fn switched(
+        &self,
+        mut reply: axum::http::Response<StreamedReply>,
+        mut running: WebInvocation,
+        upgrade: Option<Upgrade>,
+        silence: Duration,
+        connection: Option<Arc<Connection>>,
+    ) -> Result<Response, Failure> {
+        self.check_headers(reply.headers(), &mut running)?;
+        let switched = reply.headers().get(UPGRADE).cloned();
+        let agreed = upgrade.zip(switched).filter(|(asked, to)| asked.is_for(to));
+        let Some((client, protocol)) = agreed else {
+            let message =
+                "the function's server switched to a protocol that the client did not ask for";
+            return Err(running.refuse(message));
+        };
+        let server = hyper::upgrade::on(&mut reply);
+        let (mut head, _) = reply.into_parts();
+        remove_hop_by_hop(&mut head.headers);
+        head.headers.remove(CONTENT_LENGTH);
+        head.headers.insert(UPGRADE, protocol);
+        head.headers
+            .insert(CONNECTION, HeaderValue::from_static("upgrade"));
+        tokio::spawn(async move {
+            let closed = async {
+                match connection {
+                    Some(connection) => connection.closed().await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                () = client.relay(server, silence, running) => {}
+                // The reader is too slow, or the connection was evicted.
+                () = closed => {}
+            }
+        });
+        Ok(Response::from_parts(head, Body::empty()))
+    }
+
+    /// Streams a server's reply.
+    fn replied(
+        &self,
+        reply: axum::http::Response<StreamedReply>,
+        mut running: WebInvocation,
+        method: &Method,
+        connection: Option<Arc<Connection>>,
+    ) -> Result<Response, Failure> {
+        self.check_headers(reply.headers(), &mut running)?;
         let (mut head, body) = reply.into_parts();
         if !is_framed_as_read(&head.headers) {
             let message = "the function's server sent its reply in a coding other than chunked";
-            let failure = running.refuse(message);
-            return Ok(self.failed(target, id, &failure));
+            return Err(running.refuse(message));
         }
         let limit = self.limits.web_response_bytes;
         if limit != 0 && body.size_hint().lower() > limit {
-            let failure = running.too_long(REPLY, limit);
-            return Ok(self.failed(target, id, &failure));
+            return Err(running.too_long(REPLY, limit));
         }
-        set_length(&mut head.headers, head.status, &parts.method);
+        set_length(&mut head.headers, head.status, method);
         remove_hop_by_hop(&mut head.headers);
         let passing = ReplyBody::new(body, running, limit, connection, &self.reply_deadlines);
         Ok(Response::from_parts(head, Body::new(passing)))
+    }
+
+    fn check_headers(
+        &self,
+        headers: &HeaderMap,
+        running: &mut WebInvocation,
+    ) -> Result<(), Failure> {
+        let limit = self.limits.web_header_bytes;
+        if limit != 0 && length(headers) > limit {
+            return Err(running.too_long("the reply's headers are", limit));
+        }
+        Ok(())
     }
 }
 
@@ -168,39 +180,6 @@ fn length(headers: &HeaderMap) -> u64 {
     let pairs = headers.iter();
     let lengths = pairs.map(|(name, value)| name.as_str().len() + value.len());
     lengths.sum::<usize>() as u64
-}
-
-/// A request to switch to another protocol, e.g. WebSocket.
-struct Upgrade {
-    /// The names of the protocols.
-    asked: HeaderValue,
-    /// The connection, once it is free.
-    client: OnUpgrade,
-}
-
-impl Upgrade {
-    /// Extracts a request's upgrade; `None` if it asks for none or cannot have one.
-    fn of(parts: &mut Parts) -> Option<Self> {
-        let asked = parts.headers.get(UPGRADE)?.clone();
-        let connection = parts.headers.get_all(CONNECTION);
-        let upgrades = connection.iter().any(|value| has_token(value, "upgrade"));
-        (upgrades && parts.version == Version::HTTP_11).then_some(())?;
-        let client = parts.extensions.remove::<OnUpgrade>()?;
-        Some(Self { asked, client })
-    }
-
-    /// Returns whether a protocol is among those asked for.
-    fn is_for(&self, protocol: &HeaderValue) -> bool {
-        protocol
-            .to_str()
-            .is_ok_and(|protocol| has_token(&self.asked, protocol.trim()))
-    }
-}
-
-/// Returns whether a comma-separated header contains a token, ignoring case.
-fn has_token(list: &HeaderValue, word: &str) -> bool {
-    let mut words = list.to_str().unwrap_or_default().split(',');
-    words.any(|one| one.trim().eq_ignore_ascii_case(word))
 }
 
 /// Returns the URI for the function's server.
@@ -310,52 +289,4 @@ fn remove_hop_by_hop(headers: &mut HeaderMap) {
     ] {
         headers.remove(name);
     }
-}
-
-/// Copies bytes in both directions until one side ends, both are silent for too long, or the function times out.
-async fn relay(
-    client: OnUpgrade,
-    server: OnUpgrade,
-    silence: Duration,
-    mut running: WebInvocation,
-) {
-    let deadline = running.deadline();
-    let both = async { tokio::join!(client, server) };
-    let (client, server) = match tokio::time::timeout_at(deadline.into(), both).await {
-        Ok((Ok(client), Ok(server))) => (client, server),
-        Ok(_) => return,
-        Err(_) => return drop(running.time_out()),
-    };
-    let (from_client, to_client) = tokio::io::split(TokioIo::new(client));
-    let (from_server, to_server) = tokio::io::split(TokioIo::new(server));
-    let (alive, mut activity) = watch::channel(());
-    tokio::select! {
-        () = carry(from_client, to_server, &alive) => running.succeed(),
-        () = carry(from_server, to_client, &alive) => running.succeed(),
-        () = silent(&mut activity, silence) => running.succeed(),
-        () = until(deadline) => drop(running.time_out()),
-    }
-}
-
-async fn until(deadline: Instant) {
-    tokio::time::sleep_until(deadline.into()).await;
-}
-
-async fn silent(activity: &mut watch::Receiver<()>, silence: Duration) {
-    while let Ok(Ok(())) = tokio::time::timeout(silence, activity.changed()).await {}
-}
-
-async fn carry(
-    mut from: impl AsyncRead + Unpin,
-    mut to: impl AsyncWrite + Unpin,
-    alive: &watch::Sender<()>,
-) {
-    let mut buffer = vec![0; BUFFER];
-    while let Ok(length @ 1..) = from.read(&mut buffer).await {
-        alive.send_replace(());
-        if to.write_all(&buffer[..length]).await.is_err() {
-            return;
-        }
-    }
-    let _ = to.shutdown().await;
 }

@@ -19,8 +19,6 @@ const EXCEPTIONS: &[(&str, &str, &str)] = &[
         HELPER,
     ),
     ("sqlite/*", "sqlite/mod.rs", PARENT),
-    ("urls/*", "urls/mod.rs", PARENT),
-    ("urls/forwarded.rs", "urls/event.rs", HELPER),
     ("usage/journal.rs", "usage.rs", PARENT),
 ];
 
