@@ -16,9 +16,7 @@ use hyper::body::{Frame, SizeHint};
 use model::FailureKind;
 use thiserror::Error;
 use tokio::sync::Notify;
-use traffic::{
-    BodyError, BodyReader, Connection, Overloaded, Peer, ReceivedBody, Reservation, UNCOUNTED_MAX,
-};
+use traffic::{BodyError, BodyReader, Overloaded, ReceivedBody, Reservation, UNCOUNTED_MAX};
 use worker::{BoxError, Outgoing};
 
 use super::peer::connection;
