@@ -13,12 +13,32 @@ AS_USER = os.path.join(os.path.dirname(os.path.abspath(__file__)), "as-user")
 NUMBERS = itertools.count()
 USERS = 70000
 
+# Warnings that are expected of a server that was killed, that an ordinary user started, or that has no isolation. crates/testkit has the same list.
+AFTER_KILL = ["skipping user ids that processes of an earlier run or of another virga run as"]
+OF_A_USER = ["cannot make disks; temporary files of functions are kept in memory"]
+WITHOUT_ISOLATION = OF_A_USER + ["--isolation=process: functions are processes of this host"]
+
+
+def unexpected(log, expected):
+    """The lines of a log that tell of a warning, an error or a panic whose message begins with none of those expected."""
+    found = []
+    for line in log.splitlines():
+        if line.startswith("thread '") and "panicked at" in line:
+            found.append(line)
+        if not line.startswith("{"):
+            continue
+        parsed = json.loads(line)
+        if parsed["level"] in ("WARN", "ERROR") and not parsed["fields"].get("message", "").startswith(tuple(expected)):
+            found.append(line)
+    return found
+
 
 class Server:
     """A server that has no way out of this machine, unless `flags` give it one; in the network namespace `inside`, if any."""
 
     def __init__(self, directory, name, flags=("--network", "internal"), inside=None):
         self.data = str(directory)
+        self.expected = list(WITHOUT_ISOLATION if "process" in flags else ())
         self.prefix = ["nsenter", "--net=/run/netns/" + inside] if inside else []
         self.command = self.prefix + [
             os.environ["VIRGA"], "up", "--listen", "127.0.0.1:0", "--bucket-listen", "127.0.0.1:0", "--domain-allow", "*", "--data", self.data, "--cgroup", "virga-sdk-" + name, "--uid-base",
@@ -60,13 +80,20 @@ class Server:
         assert done.returncode == 0 or not check, (arguments, done.stdout, done.stderr)
         return done.stdout.decode()
 
+    def expect(self, *messages):
+        """Allows warnings and errors in the log whose message begins so, because a test provokes them."""
+        self.expected += messages
+
     def stop(self):
         self.process.send_signal(signal.SIGTERM)
         assert self.process.wait(60) == 0
         left = subprocess.run(["find", "/sys/fs/cgroup", "-name", self.command[self.command.index("--cgroup") + 1]], stdout=subprocess.PIPE)
         assert not left.stdout, "control groups are left: %r" % left.stdout
+        found = unexpected(open(self.data + ".log").read(), self.expected)
+        assert not found, "warnings or errors that no test expects (Server.expect): %s" % "\n".join(found[:20])
 
     def kill(self):
+        self.expect(*AFTER_KILL)
         self.process.kill()
         self.process.wait(60)
 
@@ -84,6 +111,7 @@ class UserServer(Server):
         self.data = os.path.join(self.home, "own", "data")
         os.mkdir(os.path.dirname(self.data))
         os.chown(os.path.dirname(self.data), self.USER, self.USER)
+        self.expected = list(OF_A_USER)
         self.prefix = []
         self.group = "virga-user-" + name
         self.command = [

@@ -50,7 +50,8 @@ def test_event_lifecycle(api):
     assert shown.Data[0].Duration > 0 and 0 < shown.Data[0].MemUsage < 128
 
 
-def test_event_retries_and_dead_letters(api):
+def test_event_retries_and_dead_letters(api, server):
+    server.expect("an event failed permanently")
     api("CreateFunction", FunctionName="fails", Runtime="Python3.9", Code={"ZipFile": package(FAILS)},
         DeadLetterConfig={"Type": "function", "Name": "later"})
     assert api("GetFunction", FunctionName="fails").DeadLetterConfig.Name == "later"

@@ -149,6 +149,9 @@ impl Lifecycle {
         tokio::spawn(async move {
             match shared.builds.compile(account, &tree, &interpreter).await {
                 Ok(files) => debug!(%tree, files, "code precompiled"),
+                Err(error) if !shared.packages.tree(&tree).exists() => {
+                    debug!(%tree, %error, "code was removed before it was precompiled");
+                }
                 Err(error) => {
                     warn!(%tree, %error, "failed to precompile code; each cold start compiles it")
                 }

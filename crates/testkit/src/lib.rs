@@ -6,6 +6,7 @@
 
 mod client;
 mod delivery;
+mod expected;
 mod objects;
 mod server;
 

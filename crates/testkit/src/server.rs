@@ -7,11 +7,13 @@ use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use tempfile::TempDir;
 
+use crate::expected::{AFTER_KILL, ANYWHERE, Fault, OF_A_USER, WITHOUT_ISOLATION};
 use crate::{Client, Objects};
 
 /// Start options of a server.
@@ -19,7 +21,8 @@ use crate::{Client, Objects};
 pub struct Options {
     /// Flags of `virga up`.
     pub flags: Vec<String>,
-    /// Whether faults in its log are expected: ERROR lines, panics, and warnings that no test provokes. Otherwise they fail the test.
+    /// Whether any fault in its log is expected, as on a full disk. Otherwise ERROR and WARN lines and panics fail the test, except for those
+    /// that it allows by [`Server::expect`].
     pub errors: bool,
     /// Whether an unprivileged user starts it. Such a server cannot be restarted.
     pub user: bool,
@@ -40,6 +43,8 @@ pub struct Server {
     number: u32,
     child: Option<Child>,
     endpoint: String,
+    /// Faults that the test expects in the log.
+    expected: Mutex<Vec<&'static str>>,
     /// Line printed when it became ready.
     pub ready: String,
 }
@@ -79,6 +84,7 @@ impl Server {
             number: NEXT.fetch_add(1, Ordering::Relaxed),
             child: None,
             endpoint: String::new(),
+            expected: Mutex::default(),
             ready: String::new(),
         };
         server.restart();
@@ -208,6 +214,36 @@ impl Server {
     /// Returns its log so far.
     pub fn log(&self) -> String {
         std::fs::read_to_string(self.log_path()).unwrap_or_default()
+    }
+
+    /// Allows warnings and errors in the log whose message begins so, because the test provokes them.
+    pub fn expect(&self, message: &'static str) {
+        self.expected().push(message);
+    }
+
+    fn expected(&self) -> std::sync::MutexGuard<'_, Vec<&'static str>> {
+        self.expected.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Returns the faults in the log that are not expected.
+    fn faults(&self) -> Vec<String> {
+        let mut expected = self.expected().clone();
+        expected.extend(ANYWHERE);
+        if self.options.user {
+            expected.extend(OF_A_USER);
+        }
+        if self
+            .options
+            .flags
+            .iter()
+            .any(|flag| flag == "process" || flag == "--isolation=process")
+        {
+            expected.extend(WITHOUT_ISOLATION);
+        }
+        let log = self.log();
+        let faults = log.lines().filter_map(Fault::read);
+        let faults = faults.filter(|fault| !fault.is_expected(&expected));
+        faults.map(|fault| fault.line.to_owned()).collect()
     }
 
     /// Returns the name of its cgroups.
@@ -341,6 +377,7 @@ impl Server {
 
     /// Kills it with SIGKILL.
     pub fn kill(&mut self) {
+        self.expected().extend(AFTER_KILL);
         self.signal("-KILL");
         self.wait();
     }
@@ -371,21 +408,6 @@ impl Server {
             std::thread::sleep(Duration::from_millis(5));
         }
     }
-}
-
-/// Warnings that are faults of the server whatever a test does to it.
-const FAULTS: &[&str] = &[
-    "the watch of the catalog store ended",
-    "failed to watch the catalog store",
-    "failed to fsync",
-];
-
-/// Returns whether a line of a log is a fault of the server: an error, a panic, or such a warning.
-fn is_fault(line: &str) -> bool {
-    let warns = line.contains("\"level\":\"WARN\"");
-    line.contains("\"level\":\"ERROR\"")
-        || (line.starts_with("thread '") && line.contains("panicked at"))
-        || (warns && FAULTS.iter().any(|fault| line.contains(fault)))
 }
 
 /// Finds all directories of a name below a directory.
@@ -431,9 +453,11 @@ impl Drop for Server {
             let from = log.len().saturating_sub(4000);
             eprintln!("--- server log\n{}", log.get(from..).unwrap_or(&log));
         } else if !self.options.errors {
-            let log = self.log();
-            let faults: Vec<_> = log.lines().filter(|line| is_fault(line)).collect();
-            assert!(faults.is_empty(), "faults in its log: {faults:#?}");
+            let faults = self.faults();
+            assert!(
+                faults.is_empty(),
+                "its log has warnings or errors that the test does not expect (Server::expect): {faults:#?}"
+            );
         }
     }
 }

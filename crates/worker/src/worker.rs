@@ -540,7 +540,17 @@ fn work_directories(directory: &Path) -> PathBuf {
     directory.join("tmp")
 }
 
+/// Maximum attempts to remove work directories that others remove at the same time.
+const MAX_REMOVALS: usize = 100;
+
 fn remove_work_directories(directory: &Path) -> std::io::Result<()> {
+    // Instances that end at the same time remove their own.
+    for _ in 0..MAX_REMOVALS {
+        match sandbox::remove_directory(&work_directories(directory)) {
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
+            removed => return removed,
+        }
+    }
     sandbox::remove_directory(&work_directories(directory))
 }
 

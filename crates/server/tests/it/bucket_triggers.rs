@@ -328,6 +328,7 @@ fn events_wait_in_the_outbox_while_the_queue_is_full() {
 #[test]
 fn recursion_through_a_bucket_trigger_is_stopped() {
     let server = Server::flags(VIRGA, &["--max-depth", "3"]);
+    server.expect("an event failed permanently");
     let (client, objects) = (server.client(), server.objects());
     let source = r#"
 import urllib.request

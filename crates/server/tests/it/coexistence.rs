@@ -74,6 +74,7 @@ fn servers_without_options_choose_disjoint_resources() {
             ..Options::default()
         },
     );
+    third.expect("skipping user ids that processes of an earlier run or of another virga run as");
     let client = third.client();
     client.create("where", WHERE, json!({}));
     assert_eq!(place(&client).1, group);
@@ -216,6 +217,7 @@ fn wardens(virga: u32) -> Vec<u32> {
 #[test]
 fn frozen_instances_end_when_virga_is_killed() {
     let mut server = server();
+    server.expect("the warden has ended");
     let client = server.client();
     client.create("where", WHERE, json!({}));
     client.answer("where", &json!({}));

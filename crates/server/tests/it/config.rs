@@ -124,6 +124,7 @@ fn earlier_option_names_work_as_variables_and_log_a_deprecation() {
         assert!(said.contains(part), "{part}: {said}");
     }
     let server = Server::flags(VIRGA, &["--blanks", "1"]);
+    server.expect("--blanks is deprecated");
     assert!(
         server
             .log()

@@ -68,6 +68,7 @@ fn endpoint() -> (String, Receiver<Value>, Sender<u16>) {
 #[test]
 fn dead_letter_is_delivered_to_a_function() {
     let server = quick(&[]);
+    server.expect("an event failed permanently");
     let client = server.client();
     client.create("last", KEEPS, json!({}));
     let target = json!({"Type": "function", "Name": "last"});
@@ -116,6 +117,8 @@ fn dead_letter_waits_for_its_endpoint_through_a_kill() {
     let (url, dead_letters, status_sender) = endpoint();
     let named = url.trim_end_matches("/dead-letters");
     let mut server = quick(&["--dead-letter-endpoints", named]);
+    server.expect("an event failed permanently");
+    server.expect("failed to deliver dead letters");
     let client = server.client();
     let target = json!({"Type": "queue", "Name": url});
     // Nothing else of the host's can be reached.
@@ -181,6 +184,7 @@ fn command(server: &Server, arguments: &[&str]) -> Value {
 #[test]
 fn command_line_lists_shows_replays_and_purges_events() {
     let server = quick(&[]);
+    server.expect("an event failed permanently");
     let client = server.client();
     client.create("fun", FAILS, json!({}));
     no_retries(&client, "fun");
@@ -237,6 +241,7 @@ fn command_line_lists_shows_replays_and_purges_events() {
 fn replay_ends_though_its_events_fail_again_at_once() {
     const EVENTS: u64 = 60;
     let server = quick(&[]);
+    server.expect("an event failed permanently");
     let client = server.client();
     client.create("fun", FAILS, json!({}));
     no_retries(&client, "fun");

@@ -155,6 +155,7 @@ fn function_queue_keeps_its_order_with_one_instance() {
 #[test]
 fn failing_event_is_retried_twice_and_delays_no_other_function() {
     let server = quick(&[]);
+    server.expect("an event failed permanently");
     let client = server.client();
     client.create("fails", FAILS, json!({}));
     client.create("works", REMEMBERS, json!({}));
@@ -201,6 +202,8 @@ fn throttled_function_keeps_its_events_through_a_kill_and_delays_no_other() {
 #[test]
 fn metrics_count_waiting_and_running_events_separately() {
     let server = server();
+    server.expect("some requests did not complete within the drain timeout");
+    server.expect("failed to record the completion of some events in time");
     let client = server.client();
     let source = "import time\ndef main_handler(event, context):\n    time.sleep(600)\n";
     client.create("fun", source, json!({"MemorySize": 128, "Timeout": 900}));
@@ -268,6 +271,7 @@ fn event_of_a_deleted_function_fails_permanently_at_once() {
             ..Options::default()
         },
     );
+    server.expect("an event failed permanently");
     let client = server.client();
     client.create("fun", REMEMBERS, json!({}));
     stop(&client, "fun");

@@ -214,6 +214,7 @@ fn accepted_notification_runs_once_through_a_kill() {
 #[test]
 fn external_storage_is_asked_to_retry_while_the_queue_is_full() {
     let (server, _directory) = accepting_notifications(&["--event-store-mb", "1"]);
+    server.expect("failed to enqueue events of a storage notification");
     let client = server.client();
     client.create("fn", ECHO, json!({}));
     trigger(&client, "fn", "cos:ObjectCreated:*", "", "");
@@ -240,6 +241,7 @@ fn external_storage_is_asked_to_retry_while_the_queue_is_full() {
 #[test]
 fn notification_without_a_token_is_refused() {
     let (server, _directory) = accepting_notifications(&[]);
+    server.expect("failed to parse a storage notification");
     let client = server.client();
     let (body, without) = (br#"{"Records": []}"#, &[][..]);
     let status = |headers: &[(&str, &str)]| client.send("POST", "/events/s3", headers, body).status;

@@ -35,6 +35,7 @@ fn call(client: &Client, count: usize, event: &Value) {
 fn long_calls_of_one_account_leave_capacity_for_the_first_call_of_each_other_account() {
     let flags = ["--node-memory-mb", "1024", "--wait", "2"];
     let server = Server::flags(VIRGA, &flags);
+    server.expect("some requests did not complete within the drain timeout");
     let operator = server.client();
     let greedy = account(&operator, "greedy");
     let others = ["one", "other"].map(|name| account(&operator, name));
@@ -60,6 +61,7 @@ fn long_calls_of_one_account_leave_capacity_for_the_first_call_of_each_other_acc
 fn slow_starts_of_one_account_do_not_delay_the_first_of_another() {
     let flags = ["--max-starting", "1", "--node-memory-mb", "2048"];
     let server = Server::flags(VIRGA, &flags);
+    server.expect("some requests did not complete within the drain timeout");
     let operator = server.client();
     let slow = account(&operator, "slow");
     let settings = json!({"Timeout": 60, "InitTimeout": 60});

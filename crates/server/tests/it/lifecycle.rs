@@ -178,6 +178,7 @@ fn sigterm_during_start_leaves_nothing() {
 #[test]
 fn sigterm_has_a_deadline() {
     let mut server = Server::flags(VIRGA, &["--drain-timeout", "1"]);
+    server.expect("some requests did not complete within the drain timeout");
     let client = server.client();
     client.create("fun", &version("never"), json!({"Timeout": 60}));
     let call = running(&client, "fun", 60.0);
@@ -272,6 +273,7 @@ fn a_client_that_goes_away_does_not_end_its_request() {
 #[test]
 fn one_virga_per_data_directory_and_secrets_for_their_owner_alone() {
     let mut server = server();
+    server.expect("the data directory was open to other users");
     let second = Server::command(VIRGA)
         .args(["up", "--listen", "127.0.0.1:0", "--data"])
         .arg(server.data())

@@ -187,6 +187,7 @@ fn domain_stops_without_its_record_and_serves_again_with_it() {
     ];
     flags.extend(["--domain-grace", "1"]);
     let server = Server::flags(VIRGA, &flags);
+    server.expect("a custom domain is not proved");
     let operator = server.client();
     operator.create("says", SAYS, json!({}));
     let own = record(create(&operator, "shop.example.org"));
@@ -244,6 +245,7 @@ fn operator_allows_domains_by_pattern_and_stored_ones_have_a_grace_period() {
     let flags = with(&["--domain-allow", "one.example.org,*.Team.example.org"]);
     let flags: Vec<_> = flags.iter().map(String::as_str).collect();
     let mut server = Server::flags(VIRGA, &flags);
+    server.expect("a custom domain is not proved");
     let operator = server.client();
     operator.create("says", SAYS, json!({}));
     for name in [

@@ -190,6 +190,7 @@ fn provisioning_failure_of_unloadable_code_is_reported_with_its_reason() {
 #[test]
 fn provisioning_in_progress_can_only_be_cancelled() {
     let server = Server::start(VIRGA);
+    server.expect("some requests did not complete within the drain timeout");
     let client = server.client();
     let source = "import time\ntime.sleep(30)\ndef main_handler(e, c):\n    pass\n";
     published(&client, "slow", source, json!({"InitTimeout": 60}));

@@ -92,6 +92,7 @@ fn the_status_of_events_is_listed_and_survives() {
 #[test]
 fn each_attempt_has_its_log_and_the_last_is_the_status() {
     let server = quick(&[]);
+    server.expect("an event failed permanently");
     let client = server.client();
     client.create("fun", FAILS, json!({}));
     let id = send(&client, "fun", &json!({}));
@@ -193,6 +194,7 @@ fn cancelled_event_does_not_move_to_another_instance() {
 #[test]
 fn a_function_that_always_runs_asynchronously_answers_with_an_id_and_runs_once() {
     let server = quick(&[]);
+    server.expect("an event failed permanently");
     let client = server.client();
     let source = "import time\nstarted = time.time()\ndef main_handler(event, context):\n    print('since', started)\n    return 1 / event['n']\n";
     client.create(
@@ -241,6 +243,7 @@ fn a_function_that_always_runs_asynchronously_answers_with_an_id_and_runs_once()
 #[test]
 fn retry_settings_of_events_are_applied() {
     let server = quick(&["--limits", "msg_ttl_min_s=1"]);
+    server.expect("an event failed permanently");
     let client = server.client();
     client.create("fun", FAILS, json!({}));
     let get = || {

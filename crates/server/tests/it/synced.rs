@@ -64,6 +64,8 @@ const WRITES: usize = 4;
 #[test]
 fn each_answered_change_was_synced_before() {
     let server = Server::flags(VIRGA, &["--drain-timeout", "1"]);
+    server.expect("some requests did not complete within the drain timeout");
+    server.expect("failed to record the completion of some events in time");
     let client = server.client();
     let sleeps =
         "import time\ndef main_handler(e, c):\n    time.sleep(e.get('seconds', 0))\n    return 1\n";

@@ -185,6 +185,7 @@ fn the_operators_certificate_is_read_again_when_it_changes() {
         key.to_str().expect("a path"),
     ];
     let server = Server::flags(VIRGA, &flags);
+    server.expect("the changed certificate cannot be used");
     assert!(!server.ready.contains(" ca "), "{}", server.ready);
     let answers = |host: &str| get(&server, Some(&cert), host, "/healthz").is_some();
     assert!(answers("one.test") && !answers("two.test"));

@@ -202,6 +202,7 @@ fn urls_pass_a_valid_trace_context_and_drop_a_malformed_one() {
 #[test]
 fn asynchronous_event_keeps_its_trace_context_over_retries_restarts_and_its_dead_letter() {
     let mut server = quick(&[]);
+    server.expect("an event failed permanently");
     let client = server.client();
     let keeps = "got = []\ndef main_handler(event, context):\n    if event: got.append(context.get('traceparent'))\n    return got";
     client.create("keeps", keeps, json!({}));

@@ -619,6 +619,7 @@ fn unverified_requests_never_count_as_a_caller() {
 fn request_body_memory_has_a_quota_per_account() {
     let flags = ["--wait", "600", "--traffic-memory-mb", "16"];
     let server = Server::flags(VIRGA, &flags);
+    server.expect("some requests did not complete within the drain timeout");
     let client = server.client();
     let greedy = other_account(&client);
     let sleeps = "import time\ndef main_handler(e, c):\n    time.sleep(300)\n";

@@ -103,6 +103,7 @@ fn data_directory_of_an_earlier_release_is_migrated_and_usable() {
             ..Options::default()
         },
     );
+    server.expect("failed to deliver dead letters");
     check_events(&mut server);
     // The second round is after a restart: a migrated directory is opened like any other.
     for round in 0..2 {

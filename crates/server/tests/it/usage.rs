@@ -18,6 +18,7 @@ fn usage(server: &Server, arguments: &[&str]) -> Vec<Value> {
 #[test]
 fn calls_and_events_are_counted_once_and_survive() {
     let mut server = quick(&[]);
+    server.expect("an event failed permanently");
     let client = server.client();
     client.create("fun", REMEMBERS, json!({"MemorySize": 256}));
     client.create("fails", FAILS, json!({}));

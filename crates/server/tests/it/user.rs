@@ -56,6 +56,7 @@ fn process_isolation_is_logged_and_reported() {
                 ..Options::default()
             },
         );
+        server.expect("failed to start an instance");
         assert!(
             server
                 .log()

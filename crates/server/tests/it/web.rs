@@ -507,6 +507,7 @@ fn a_web_function_needs_no_network_but_its_own_loopback() {
     });
     assert_eq!(get(&client, &format!("{path}/page.html")).status, 200);
     let shared = Server::flags(VIRGA, &["--isolation", "process"]);
+    shared.expect("failed to start an instance");
     let client = shared.client();
     let path = create(&client, "files", &files, json!({}));
     assert_ne!(get(&client, &path).status, 200);

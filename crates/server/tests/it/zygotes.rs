@@ -70,6 +70,8 @@ fn zygote_keeps_no_descriptor_of_its_forks() {
 #[test]
 fn a_zygote_that_dies_is_followed_by_another() {
     let server = server();
+    server.expect("a zygote failed; starting another");
+    server.expect("failed to make a pre-warmed sandbox");
     let client = server.client();
     client.create("who", WHO, json!({"Runtime": "Python3.9"}));
     let before = who(&client);
