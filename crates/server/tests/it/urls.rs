@@ -1,5 +1,8 @@
 //! HTTP to functions.
 
+mod domains;
+mod signed;
+
 use std::io::{Read, Write};
 use std::net::TcpStream;
 
@@ -151,75 +154,6 @@ fn to(function: &str, path: &str) -> Value {
 }
 
 #[test]
-fn domain_routes_and_rewrites_paths_to_functions() {
-    let server = server();
-    let client = server.client();
-    client.create("shows", SHOWS, json!({"Timeout": 1}));
-    client.create("other", "def main_handler(e, c):\n    return {'other': e['path'], 'version': c['function_version']}\n", json!({}));
-    client.ok("PublishVersion", &json!({"FunctionName": "other"}));
-    let rewritten = json!({
-        "FunctionName": "other", "Qualifier": "1", "PathMatch": "/other/*",
-        "PathRewrite": [{"Path": "/other/old", "Type": "ExactRules", "Rewrite": "/new"}, {"Path": "/other/*", "Type": "WildcardRules", "Rewrite": "/$"}],
-    });
-    domain(
-        &client,
-        "api.example.com",
-        json!([to("shows", "/*"), rewritten]),
-    );
-    let body = "{\"k\": \"\u{4f60}\"}".as_bytes();
-    let sent = "X-Own: a\r\nx-own: b\r\nCookie: c=1\r\nX-Scf-Remote-Addr: 9.9.9.9\r\n";
-    let reply = send(
-        &client,
-        "API.example.com:80",
-        "PUT /a/b?x=1&x=2&y=%20",
-        sent,
-        body,
-    );
-    assert_eq!(reply.status, 200);
-    assert_eq!(reply.header("content-type"), ["application/json"]);
-    assert_eq!(reply.header("x-scf-request-id").len(), 1);
-    let expected = json!({
-        "httpMethod": "PUT", "path": "/a/b", "queryString": {"x": ["1", "2"], "y": " "}, "body": "{\"k\": \"\u{4f60}\"}",
-        "headers": {
-            "host": "API.example.com:80", "connection": "close", "content-length": "12", "x-own": "a, b", "cookie": "c=1",
-            "x-scf-remote-addr": "127.0.0.1", "x-real-ip": "127.0.0.1", "x-forwarded-for": "127.0.0.1",
-            "x-forwarded-proto": "http", "x-forwarded-host": "API.example.com:80", "x-forwarded-port": "80",
-        },
-    });
-    assert_eq!(reply.json(), expected);
-    let binary = send(&client, "api.example.com", "POST /", "", &[0xff, 0xfe]).json();
-    assert_eq!(
-        (&binary["body"], &binary["isBase64Encoded"]),
-        (&json!("//4="), &json!(true))
-    );
-    for (path, seen) in [
-        ("/other/a/b", "/a/b"),
-        ("/other/old", "/new"),
-        ("/other/", "/"),
-    ] {
-        let reply = send(&client, "api.example.com", &format!("GET {path}"), "", b"").json();
-        assert_eq!(reply, json!({"other": seen, "version": "1"}));
-    }
-    // The API is where it was, and so is a host that nobody has.
-    assert_eq!(client.get("/healthz").status, 200);
-    assert_eq!(
-        send(&client, "nobody.example.com", "GET /healthz", "", b"").status,
-        200
-    );
-    domain(&client, "narrow.example.com", json!([to("shows", "/only")]));
-    let missing = send(&client, "narrow.example.com", "GET /healthz", "", b"");
-    assert_eq!(
-        (missing.status, &missing.json()["statusCode"]),
-        (404, &json!(435))
-    );
-    client.ok("DeleteCustomDomain", &json!({"Domain": "api.example.com"}));
-    assert_eq!(
-        send(&client, "api.example.com", "GET /healthz", "", b"").status,
-        200
-    );
-}
-
-#[test]
 fn replies_are_the_functions_and_failures_are_scf_documents() {
     let server = Server::with(VIRGA, Options::default());
     let client = server.client();
@@ -302,52 +236,6 @@ fn oversized_request_is_drained_and_answered() {
     assert_eq!(announced.status, 413);
 }
 
-#[test]
-fn an_alias_sends_requests_on_by_their_headers() {
-    let server = server();
-    let client = server.client();
-    let source = "def main_handler(e, c):\n    return c['function_version']\n";
-    client.create("shared", source, json!({}));
-    client.ok("PublishVersion", &json!({"FunctionName": "shared"}));
-    let routing = json!({"AddtionVersionMatchs": [{"Version": "1", "Key": "invoke.headers.User", "Method": "exact", "Expression": "Bob"}]});
-    client.ok("CreateAlias", &json!({"FunctionName": "shared", "Name": "live", "FunctionVersion": "$LATEST", "RoutingConfig": routing}));
-    let route = json!({"FunctionName": "shared", "Qualifier": "live", "PathMatch": "/*"});
-    domain(&client, "api.example.com", json!([route]));
-    for (headers, version) in [
-        ("User: Bob\r\n", "1"),
-        ("User: Eve\r\n", "$LATEST"),
-        ("", "$LATEST"),
-    ] {
-        assert_eq!(
-            send(&client, "api.example.com", "GET /", headers, b"").json(),
-            version
-        );
-    }
-}
-
-#[test]
-fn a_domain_outlives_a_restart_and_nobody_takes_the_api_s_own() {
-    let mut server = Server::flags(VIRGA, &["--public-url", "https://scf.example.com"]);
-    let client = server.client();
-    client.create("shows", SHOWS, json!({}));
-    domain(&client, "api.example.com", json!([to("shows", "/*")]));
-    let create = |name: &str| {
-        let request =
-            json!({"Domain": name, "Protocol": "HTTP", "EndpointsConfig": [to("shows", "/*")]});
-        client.code("CreateCustomDomain", &request)
-    };
-    for own in ["scf.example.com", "virga.internal", "api.example.com"] {
-        assert_eq!(create(own), "ResourceInUse", "{own}");
-    }
-    server.kill();
-    server.restart();
-    let client = server.client();
-    assert_eq!(
-        send(&client, "api.example.com", "GET /", "", b"").json()["path"],
-        "/"
-    );
-}
-
 /// Gives a function a URL; returns its id and its description.
 pub(crate) fn url(client: &Client, function: &str, desc: &Value) -> (String, Value) {
     let request = json!({"FunctionName": function, "TriggerName": "url-trigger", "Type": "http", "TriggerDesc": desc.to_string()});
@@ -424,109 +312,6 @@ fn url_routes_to_its_function_by_host_and_by_path() {
     assert_eq!(client.get(&format!("/url/{other}/")).status, 404);
     client.ok("DeleteFunction", &json!({"FunctionName": "shows"}));
     assert_eq!(client.get(&format!("/url/{id}/")).status, 404);
-}
-
-/// Signs a request to a URL's path as a user of SCF does.
-fn signed(client: &Client, request: &str, body: &[u8], age: i64) -> String {
-    use scf::tc3::{self, Canonical, Scope};
-    use sha2::{Digest, Sha256};
-    let (method, target) = request.split_once(' ').expect("a method");
-    let (path, query) = target.split_once('?').unwrap_or((target, ""));
-    let now = std::time::UNIX_EPOCH.elapsed().expect("a time").as_secs() as i64 - age;
-    let date = tc3::date(now);
-    let host = client.host();
-    let canonical = Canonical {
-        method,
-        path,
-        query,
-        headers: &format!("content-type:text/plain\nhost:{host}\nx-tc-action:invokefunctionurl\n"),
-        signed_headers: "content-type;host;x-tc-action",
-        payload_hash: &hex::encode(Sha256::digest(body)),
-    };
-    let scope = Scope {
-        date: &date,
-        service: "scf",
-    };
-    let signature = hex::encode(tc3::sign(&client.key, now, &scope, &canonical));
-    format!(
-        "Content-Type: text/plain\r\nX-TC-Action: InvokeFunctionUrl\r\nX-TC-Timestamp: {now}\r\nAuthorization: TC3-HMAC-SHA256 \
-         Credential={}/{date}/scf/tc3_request, SignedHeaders=content-type;host;x-tc-action, Signature={signature}\r\n",
-        client.id
-    )
-}
-
-#[test]
-fn a_url_with_cam_takes_signed_requests_alone() {
-    let server = server();
-    let client = server.client();
-    client.create("shows", SHOWS, json!({}));
-    // Without a word of it, too.
-    let (id, shown) = url(&client, "shows", &json!({}));
-    assert_eq!(shown["AuthType"], "CAM");
-    let (host, path) = (client.host(), format!("/url/{id}/a"));
-    let attempt = |request: &str, headers: &str, body: &[u8]| {
-        send(&client, &host, request, headers, body).status
-    };
-    let put = format!("PUT {path}?x=1&y=%20");
-    let headers = signed(&client, &put, b"body", 0);
-    let reply = send(&client, &host, &put, &headers, b"body");
-    assert_eq!((reply.status, &reply.json()["body"]), (200, &json!("body")));
-    let get = format!("GET {path}");
-    assert_eq!(attempt(&get, &signed(&client, &get, b"", 0), b""), 200);
-    assert_eq!(attempt(&get, "", b""), 401);
-    // Of the account's keys, those whose policy lets them; another account's not.
-    let key = |action: &str| {
-        let policy = json!({"version": "2.0", "statement": [{"effect": "allow", "action": action, "resource": "*"}]});
-        let key = client.operate("CreateKey", &json!({"Policy": policy}));
-        client.with_new_key(&key.expect("a key"))
-    };
-    let by = |other: &testkit::Client| attempt(&get, &signed(other, &get, b"", 0), b"");
-    assert_eq!(by(&key("scf:InvokeFunctionUrl")), 200);
-    assert_eq!(by(&key("scf:InvokeFunction")), 403);
-    let other = client.operate("CreateAccount", &json!({"Name": "other"}));
-    assert_eq!(
-        by(&client.with_new_key(&other.expect("an account")["Key"])),
-        403
-    );
-    // Another body, query, path or method than was signed; an old signature, a stranger's, and the API's own.
-    assert_eq!(attempt(&put, &headers, b"bodY"), 401);
-    assert_eq!(
-        attempt(&format!("PUT {path}?x=2&y=%20"), &headers, b"body"),
-        401
-    );
-    assert_eq!(
-        attempt(&format!("PUT {path}/b?x=1&y=%20"), &headers, b"body"),
-        401
-    );
-    assert_eq!(
-        attempt(&format!("POST {path}?x=1&y=%20"), &headers, b"body"),
-        401
-    );
-    assert_eq!(
-        attempt(&put, &signed(&client, &put, b"body", 3600), b"body"),
-        401
-    );
-    let stranger = Client::new(&client.endpoint, &client.id, "another key");
-    assert_eq!(
-        attempt(&put, &signed(&stranger, &put, b"body", 0), b"body"),
-        401
-    );
-    let mut unknown = client.clone();
-    unknown.id = "nobody".into();
-    assert_eq!(
-        attempt(&put, &signed(&unknown, &put, b"body", 0), b"body"),
-        401
-    );
-    let action = headers.replace("InvokeFunctionUrl", "ListFunctions");
-    assert_eq!(attempt(&put, &action, b"body"), 401);
-    let document = send(&client, &host, &get, "", b"").json();
-    assert_eq!(document["statusCode"], 401);
-    assert!(
-        document["errorMessage"]
-            .as_str()
-            .is_some_and(|text| text.contains("TC3-HMAC-SHA256")),
-        "{document}"
-    );
 }
 
 #[test]

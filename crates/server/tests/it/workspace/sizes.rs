@@ -9,16 +9,6 @@ const LINES: usize = 600;
 /// The words with which a reason begins.
 const REASON: &str = "Long because";
 
-/// Files that are too long today, by the end of their path. The list only shrinks.
-const EXCEPTIONS: &[&str] = &[
-    "server/tests/it/actions.rs",
-    "server/tests/it/builds.rs",
-    "server/tests/it/runtime.rs",
-    "server/tests/it/signing.rs",
-    "server/tests/it/traffic.rs",
-    "server/tests/it/urls.rs",
-];
-
 #[test]
 fn no_long_file_without_a_reason() {
     let mut files = Vec::new();
@@ -30,16 +20,10 @@ fn no_long_file_without_a_reason() {
         text.lines().count() > LINES && !first.any(|line| line.contains(REASON))
     };
     let long: Vec<_> = files.into_iter().filter(is_long).collect();
-    let excepted = |file: &Path| EXCEPTIONS.iter().any(|end| file.ends_with(end));
-    let new: Vec<_> = long.iter().filter(|file| !excepted(file)).collect();
     assert!(
-        new.is_empty(),
-        "over {LINES} lines; split it by idea, or say in its first lines \"{REASON} …\": {new:?}"
+        long.is_empty(),
+        "over {LINES} lines; split it by idea, or say in its first lines \"{REASON} …\": {long:?}"
     );
-    for end in EXCEPTIONS {
-        let still = long.iter().any(|file| file.ends_with(end));
-        assert!(still, "{end} is short enough: remove the exception");
-    }
 }
 
 /// Adds the Rust files below a directory.
