@@ -20,7 +20,7 @@ WITHOUT_ISOLATION = OF_A_USER + ["--isolation=process: functions are processes o
 
 
 def unexpected(log, expected):
-    """The lines of a log that tell of a warning, an error or a panic whose message begins with none of those expected."""
+    """The warnings, errors and panics in a log whose message begins with none of those expected."""
     found = []
     for line in log.splitlines():
         if line.startswith("thread '") and "panicked at" in line:

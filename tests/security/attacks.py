@@ -119,14 +119,20 @@ def rust_tests():
         stem = name[:-3]
         if not name.endswith(".rs") or stem not in RUST:
             continue
-        source = open(os.path.join(folder, name)).read()
+        # A theme's further files are below a directory of its name.
+        further = os.path.join(folder, stem)
+        files = [(stem, os.path.join(folder, name))]
+        if os.path.isdir(further):
+            files += [("%s::%s" % (stem, one[:-3]), os.path.join(further, one)) for one in sorted(os.listdir(further)) if one.endswith(".rs")]
         rows = []
-        marks = list(re.finditer(r"#\[test\]\s*(?:#\[[^\]]*\]\s*)*fn (\w+)\(\)", source))
-        for mark, following in zip(marks, marks[1:] + [None]):
-            body = source[mark.end():following.start() if following else len(source)]
-            # A test's body ends with its own last brace, at the margin.
-            body = body.split("\n}\n")[0]
-            rows.append((words(mark.group(1)), shown(refusals(body)), "%s::%s" % (stem, mark.group(1))))
+        for module, path in files:
+            source = open(path).read()
+            marks = list(re.finditer(r"#\[test\]\s*(?:#\[[^\]]*\]\s*)*fn (\w+)\(\)", source))
+            for mark, following in zip(marks, marks[1:] + [None]):
+                body = source[mark.end():following.start() if following else len(source)]
+                # A test's body ends with its own last brace, at the margin.
+                body = body.split("\n}\n")[0]
+                rows.append((words(mark.group(1)), shown(refusals(body)), "%s::%s" % (module, mark.group(1))))
         yield RUST[stem], stem, rows
 
 

@@ -25,7 +25,7 @@ pub(crate) const WITHOUT_ISOLATION: &[&str] = &[
     "cannot make disks; temporary files of functions are kept in memory",
 ];
 
-/// A line of a log that tells of a fault: a warning, an error or a panic.
+/// A line of a log with a fault: a warning, an error or a panic.
 #[derive(Debug)]
 pub(crate) struct Fault<'a> {
     pub(crate) line: &'a str,
@@ -34,7 +34,7 @@ pub(crate) struct Fault<'a> {
 }
 
 impl<'a> Fault<'a> {
-    /// Returns the fault of which a line tells, if any.
+    /// Returns the fault of a line, if it has one.
     pub(crate) fn read(line: &'a str) -> Option<Self> {
         if line.starts_with("thread '") && line.contains("panicked at") {
             let message = String::new();
