@@ -28,7 +28,7 @@ pub trait RecordWriter: Debug + Send + Sync + 'static {
     /// Delivers a batch. On an error the batch is lost, and counted.
     fn write(&self, batch: &[Arc<Record>]) -> Result<(), Self::Error>;
 
-    /// Does what is due after a batch, and about once a minute without one. It also runs after a failed write.
+    /// Does regular work, such as the removal of old records: after each batch, also a failed one, and about once a minute.
     fn tidy(&self) -> Result<(), Self::Error> {
         Ok(())
     }

@@ -1,4 +1,4 @@
-//! The list of metrics. It is complete: what is not here is not exported.
+//! The complete list of metrics: others are not exported.
 
 /// The kind of a metric.
 #[derive(Clone, Copy, Debug)]
