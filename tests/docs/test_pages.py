@@ -71,6 +71,8 @@ def test_commands_of_a_page_print_the_shown_output(page, tmp_path):
     if os.environ.get("PIP_INDEX_URL"):
         flags += ("--install-index", os.environ["PIP_INDEX_URL"])
     server = Server(tmp_path / "data", "docs", flags)
+    # Pages show failing events.
+    server.expect("an event failed permanently")
     work = tmp_path / "work"
     shutil.copytree(os.path.join(ROOT, "examples"), work / "examples")
     path = [os.path.dirname(os.environ["VIRGA"]), os.path.dirname(sys.executable), os.environ["PATH"]]

@@ -45,6 +45,7 @@ def test_user_id_is_not_reused_by_another_account_after_a_restart(end, tmp_path)
 
 def test_prewarmed_sandboxes_release_user_ids_for_another_account(tmp_path):
     with running(tmp_path, "--uid-count", "24") as server:
+        server.expect("failed to make a pre-warmed sandbox; retrying after the pause")
         users = [who(Api(server), "of-first")]
         # Each account has sandboxes that wait for its functions, and all of them together are more than there are users.
         for number in range(6):

@@ -70,7 +70,7 @@ impl Exporter {
     }
 }
 
-/// Tells the recorder what each metric means.
+/// Describes all metrics to the recorder.
 fn describe() {
     for metric in ALL {
         match metric.kind {

@@ -3,7 +3,11 @@
 use serde_json::Value;
 
 /// Expected of any test.
-pub(crate) const ANYWHERE: &[&str] = &[];
+pub(crate) const ANYWHERE: &[&str] = &[
+    // The host's resolver may be on its loopback alone, and there may be none.
+    "functions cannot resolve names: this host has no resolver",
+    "no DNS server is known, so no custom domain can be proved",
+];
 
 /// Expected of a server that was killed and started again.
 pub(crate) const AFTER_KILL: &[&str] = &[

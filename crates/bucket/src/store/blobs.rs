@@ -236,6 +236,8 @@ impl Blobs {
     async fn unlink(&self, id: BlobId, size: u64) {
         match self.store.delete(&path(&id)).await {
             Ok(()) | Err(object_store::Error::NotFound { .. }) => {}
+            // virga ends; the next start sweeps the blob.
+            Err(object_store::Error::JoinError { source }) if source.is_cancelled() => {}
             Err(error) => {
                 warn!(%error, blob = id.0, "failed to remove a blob; it will be swept at the next start");
             }
