@@ -50,6 +50,8 @@ pub enum Reason {
     EventMissing,
     /// A function of this name exists.
     FunctionExists,
+    /// A namespace of this name exists.
+    NamespaceExists,
     /// An alias of this name exists.
     AliasExists,
     /// The function has such a trigger.
@@ -66,8 +68,30 @@ pub enum Reason {
     ActionScheduleTaken,
     /// The alias belongs to every function and cannot be deleted.
     AliasPermanent,
+    /// The namespace belongs to every account and cannot be deleted.
+    NamespacePermanent,
     /// The namespace holds functions.
     NamespaceInUse,
+    /// Functions use the role. A forced deletion takes their rights away.
+    RoleInUse,
+    /// The account has no such custom domain.
+    DomainMissing,
+    /// The name is in use, by a custom domain or by the platform.
+    DomainTaken,
+    /// The account does not prove that it owns the domain.
+    DomainUnproved,
+    /// The function has no such tag.
+    TagMissing,
+    /// The function has the tag with another value.
+    TagConflict,
+    /// The tag is attached to functions.
+    TagInUse,
+    /// The tag exists, since a function has it.
+    TagExists,
+    /// The tag's key begins with a word of the platform's own.
+    TagReserved,
+    /// Only the operator may do it.
+    OperatorOnly,
     /// Aliases use the version. A forced deletion changes them.
     UsedByAliases,
     /// Triggers are bound to the version or alias.
@@ -116,6 +140,14 @@ pub enum Limit {
     Versions,
     /// Aliases of a function.
     Aliases,
+    /// Namespaces of an account.
+    Namespaces,
+    /// Custom domains of an account.
+    Domains,
+    /// Tags of a function.
+    Tags,
+    /// Accounts, or keys or roles of one.
+    Accounts,
     /// Layers of an account.
     Layers,
     /// Versions of a layer.
@@ -210,6 +242,18 @@ impl Error {
             catalog::Error::Full(_) => {
                 Self::record(Reason::LimitReached(Limit::LayerVersions), &error)
             }
+            _ => Self::function(error),
+        }
+    }
+
+    /// Describes an error of a change to an account, a key or a role.
+    pub(crate) fn access(error: catalog::Error) -> Self {
+        match &error {
+            catalog::Error::Quota(limit) => {
+                let message = format!("there are {limit} of them already; delete one first");
+                Self::new(Reason::LimitReached(Limit::Accounts), message)
+            }
+            catalog::Error::Exists => Self::record(Reason::Conflict, &error),
             _ => Self::function(error),
         }
     }

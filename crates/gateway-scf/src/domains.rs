@@ -1,24 +1,15 @@
 //! The actions on custom domains. `urls` serves the requests to them.
 
-use std::sync::Arc;
-
-use catalog::Stored;
-use hosts::{Reserved, host_name, is_canonical};
-use model::{
-    Domain, DomainName, Firewall, FunctionKey, FunctionName, PathPattern, Protocol, Qualifier,
-    Rewrite, Route,
-};
-use ownership::{Finding, Record};
+use control::domains::{DomainSettings, RouteSettings, missing_domain};
+use model::{Domain, Firewall, PathPattern, Protocol, Rewrite, Route};
 use scf::action::{
     CreateCustomDomain, DeleteCustomDomain, GetCustomDomain, ListCustomDomains, UpdateCustomDomain,
 };
 use scf::types as t;
-use scf::{Action, Code, Error};
-use tracing::info;
+use scf::{Action, Error};
 
-use super::error;
+use super::error::{self, Refused};
 use super::functions::{descending, page, tags};
-use super::invoke::namespace;
 use super::{Caller, Gateway, Serve};
 
 impl Serve for CreateCustomDomain {
@@ -27,36 +18,20 @@ impl Serve for CreateCustomDomain {
         caller: Caller<'_>,
         request: t::CreateCustomDomainRequest,
     ) -> Result<t::Empty, Error> {
-        let name = DomainName::parse(&request.domain).map_err(error::invalid)?;
-        refuse_reserved(gateway, caller, &name)?;
-        let lapsed = lapsed(gateway, caller, &name)?;
-        let now = clock::now_ms();
-        let domain = Domain {
-            name,
-            account: caller.account,
-            protocol: Protocol::parse(&request.protocol).map_err(error::invalid)?,
-            routes: routes(gateway, caller, &request.endpoints_config)?,
-            certificate: certificate(request.cert_config),
-            firewall: firewall(request.waf_config)?,
-            tags: tags(request.tags.as_deref())?,
-            proof: None,
-            unproved_since: None,
-            added: now,
-            modified: now,
+        let name = request.domain.as_str();
+        let settings = || -> Result<_, Refused> {
+            Ok(DomainSettings {
+                protocol: protocol(&request.protocol)?,
+                routes: routes(gateway, caller, &request.endpoints_config)?,
+                certificate: certificate(request.cert_config),
+                firewall: firewall(request.waf_config)?,
+                tags: tags(request.tags.as_deref())?,
+            })
         };
-        check(&domain)?;
-        let domain = with_proof(gateway, domain).await?;
-        if let Some(lapsed) = lapsed {
-            let deleted = gateway.catalog.delete_domain(&lapsed).await;
-            deleted.map_err(error::domain)?;
-            let (name, from) = (&domain.name, lapsed.value.account);
-            info!(domain = %name, %from, to = %domain.account, "a custom domain without proof of ownership moves to the account that proved it");
-        }
-        let created = gateway
-            .catalog
-            .create_domain(&domain, &gateway.limits)
-            .await;
-        created.map(|()| t::Empty {}).map_err(error::domain)
+        let control = &gateway.control;
+        let created = control.create_domain(caller.account, caller.host, name, settings);
+        created.await?;
+        Ok(t::Empty {})
     }
 }
 
@@ -66,29 +41,27 @@ impl Serve for UpdateCustomDomain {
         caller: Caller<'_>,
         request: t::UpdateCustomDomainRequest,
     ) -> Result<t::Empty, Error> {
-        let stored = find(gateway, caller, &request.domain)?;
-        gateway.check_routes(caller, Self::NAME, &stored.value)?;
-        refuse_reserved(gateway, caller, &stored.value.name)?;
-        let mut domain = stored.value.clone();
-        if let Some(protocol) = request.protocol.as_deref().filter(|text| !text.is_empty()) {
-            domain.protocol = Protocol::parse(protocol).map_err(error::invalid)?;
-        }
-        if let Some(endpoints) = &request.endpoints_config {
-            domain.routes = routes(gateway, caller, endpoints)?;
-        }
-        if request.cert_config.is_some() {
-            domain.certificate = certificate(request.cert_config);
-        }
-        if request.waf_config.is_some() {
-            domain.firewall = firewall(request.waf_config)?;
-        }
-        check(&domain)?;
-        if domain.unproved_since.is_some() {
-            domain = with_proof(gateway, domain).await?;
-        }
-        domain.modified = clock::now_ms();
-        let updated = gateway.catalog.update_domain(&stored, &domain).await;
-        updated.map(|()| t::Empty {}).map_err(error::domain)
+        let name = request.domain.as_str();
+        let edit = |domain: &mut Domain| -> Result<(), Refused> {
+            if let Some(given) = request.protocol.as_deref().filter(|text| !text.is_empty()) {
+                domain.protocol = protocol(given)?;
+            }
+            if let Some(endpoints) = &request.endpoints_config {
+                domain.routes = routes(gateway, caller, endpoints)?;
+            }
+            if request.cert_config.is_some() {
+                domain.certificate = certificate(request.cert_config);
+            }
+            if request.waf_config.is_some() {
+                domain.firewall = firewall(request.waf_config)?;
+            }
+            Ok(())
+        };
+        let may = may_change(gateway, caller, Self::NAME);
+        let control = &gateway.control;
+        let updated = control.update_domain(caller.account, caller.host, name, may, edit);
+        updated.await?;
+        Ok(t::Empty {})
     }
 }
 
@@ -98,11 +71,21 @@ impl Serve for DeleteCustomDomain {
         caller: Caller<'_>,
         request: t::DeleteCustomDomainRequest,
     ) -> Result<t::Empty, Error> {
-        let stored = find(gateway, caller, &request.domain)?;
-        gateway.check_routes(caller, Self::NAME, &stored.value)?;
-        let deleted = gateway.catalog.delete_domain(&stored).await;
-        deleted.map(|()| t::Empty {}).map_err(error::domain)
+        let may = may_change(gateway, caller, Self::NAME);
+        let control = &gateway.control;
+        let deleted = control.delete_domain(caller.account, &request.domain, may);
+        deleted.await?;
+        Ok(t::Empty {})
     }
+}
+
+/// Returns the check that the caller may change a domain with its existing routes.
+fn may_change(
+    gateway: &Gateway,
+    caller: Caller<'_>,
+    action: &str,
+) -> impl FnOnce(&Domain) -> Result<(), Refused> {
+    move |domain| Ok(gateway.check_routes(caller, action, domain)?)
 }
 
 impl Serve for GetCustomDomain {
@@ -111,9 +94,11 @@ impl Serve for GetCustomDomain {
         caller: Caller<'_>,
         request: t::GetCustomDomainRequest,
     ) -> Result<t::GetCustomDomainResponse, Error> {
-        let stored = find(gateway, caller, &request.domain)?;
+        let stored = gateway.control.domain(caller.account, &request.domain);
+        let stored = stored.map_err(error::control)?;
         let shown = gateway.shown_domain(caller, Self::NAME, &stored.value);
-        let shown = show(&shown.ok_or_else(|| unknown(&stored.value.name))?);
+        let missing = || error::control(missing_domain(&stored.value.name));
+        let shown = show(&shown.ok_or_else(missing)?);
         Ok(t::GetCustomDomainResponse {
             domain: shown.domain,
             protocol: shown.protocol,
@@ -151,9 +136,8 @@ impl Serve for ListCustomDomains {
                     routes.iter().any(|route| fits(route.function.as_str()))
                 }),
                 other => {
-                    let message =
-                        format!("Filters: {other:?} is not allowed; Domain and FunctionName are");
-                    return Err(Error::new(Code::InvalidFilters, message));
+                    let message = format!("{other:?} is not allowed; Domain and FunctionName are");
+                    return Err(error::wire_field("Filters", message));
                 }
             }
         }
@@ -165,8 +149,8 @@ impl Serve for ListCustomDomains {
                 domains.sort_by_key(|domain| (domain.modified, domain.name.clone()));
             }
             Some(other) => {
-                let message = format!("OrderBy: {other:?} is not allowed; AddTime and ModTime are");
-                return Err(Error::new(Code::InvalidOrderBy, message));
+                let message = format!("{other:?} is not allowed; AddTime and ModTime are");
+                return Err(error::wire_field("OrderBy", message));
             }
         }
         if descending(request.order.as_deref())? {
@@ -180,155 +164,27 @@ impl Serve for ListCustomDomains {
     }
 }
 
-/// Finds a domain of the caller's account.
-fn find(gateway: &Gateway, caller: Caller<'_>, name: &str) -> Result<Arc<Stored<Domain>>, Error> {
-    let name = DomainName::parse(name).map_err(error::invalid)?;
-    let found = gateway.catalog.domain(name.as_str());
-    let own = found.filter(|stored| stored.value.account == caller.account);
-    own.ok_or_else(|| unknown(&name))
-}
-
-fn unknown(name: &DomainName) -> Error {
-    let message = format!("Domain: {name} is not one of the account's custom domains");
-    Error::new(Code::DomainNotFound, message)
-}
-
-/// Rejects host names of this installation and non-canonical spellings.
-fn refuse_reserved(gateway: &Gateway, caller: Caller<'_>, name: &DomainName) -> Result<(), Error> {
-    if !is_canonical(name.as_str()) {
-        let message = format!(
-            "Domain: {name} is not allowed; a label that begins with xn-- must be the encoding of a name of another alphabet"
-        );
-        return Err(Error::new(Code::InvalidDomain, message));
-    }
-    // A host name by which the caller reaches the API is one of the API's.
-    let called = caller
-        .host
-        .is_some_and(|host| host_name(host) == name.as_str());
-    let reserved = gateway.hosts.reserves(name.as_str());
-    match reserved.or(called.then_some(Reserved::Api)) {
-        None => Ok(()),
-        Some(why) => {
-            let message = format!(
-                "Domain: {name} cannot be a custom domain: {why}; choose a host name that is used for functions only"
-            );
-            Err(Error::new(Code::InUse, message))
-        }
-    }
-}
-
-/// Finds another account's domain of this name whose proof of ownership has lapsed. A new proof of the name replaces it.
-///
-/// # Errors
-/// Returns `ResourceInUse` if the domain is served, or is the caller's own.
-fn lapsed(
-    gateway: &Gateway,
-    caller: Caller<'_>,
-    name: &DomainName,
-) -> Result<Option<Arc<Stored<Domain>>>, Error> {
-    let taken = gateway.catalog.domain(name.as_str());
-    let in_use = taken.as_ref().is_some_and(|taken| {
-        let domain = &taken.value;
-        domain.account == caller.account || gateway.ownership.serves(domain, clock::now_ms)
-    });
-    if in_use {
-        return Err(error::domain(catalog::Error::Exists));
-    }
-    Ok(taken)
-}
-
-/// Checks that the account owns a domain, and records the proof.
-async fn with_proof(gateway: &Gateway, domain: Domain) -> Result<Domain, Error> {
-    let (account, name) = (domain.account, &domain.name);
-    let before = domain.proof.as_deref();
-    let why = match gateway.ownership.check(account, name, before).await {
-        Finding::Allowed => {
-            return Ok(Domain {
-                unproved_since: None,
-                ..domain
-            });
-        }
-        Finding::Proved(value) => {
-            return Ok(Domain {
-                proof: Some(value),
-                unproved_since: None,
-                ..domain
-            });
-        }
-        Finding::Missing => "no DNS record proves that the account owns it".to_owned(),
-        Finding::Unanswered(why) => format!("its ownership could not be checked ({why})"),
-    };
-    let Record {
-        name: record,
-        value,
-    } = gateway.ownership.record(account, name);
-    let message = format!(
-        "Domain: {name}: {why}; publish the DNS record {record} of type TXT with the value {value} and call again, or have the operator \
-         allow the domain (domain_allow)"
-    );
-    Err(Error::new(Code::FailedOperation, message))
-}
-
-/// Requires a certificate id for HTTPS.
-fn check(domain: &Domain) -> Result<(), Error> {
-    if domain.protocol != Protocol::Http && domain.certificate.is_none() {
-        let message = "CertConfig: HTTPS needs a CertificateId";
-        return Err(Error::new(Code::InvalidParameterValue, message));
-    }
-    Ok(())
+fn protocol(given: &str) -> Result<Protocol, Error> {
+    Protocol::parse(given).map_err(error::invalid)
 }
 
 fn routes(
     gateway: &Gateway,
     caller: Caller<'_>,
     endpoints: &[t::EndpointsConf],
-) -> Result<Vec<Route>, Error> {
-    let most = gateway.limits.routes_per_domain as usize;
-    if endpoints.is_empty() || endpoints.len() > most {
-        let message = format!(
-            "EndpointsConfig: {} are not allowed; 1 to {most} are",
-            endpoints.len()
-        );
-        return Err(Error::new(Code::InvalidParameterValue, message));
-    }
-    let mut routes: Vec<Route> = Vec::with_capacity(endpoints.len());
-    for endpoint in endpoints {
-        let route = route(gateway, caller, endpoint)?;
-        if routes.iter().any(|other| other.path == route.path) {
-            let message = format!(
-                "EndpointsConfig: PathMatch {:?} is given twice",
-                route.path.as_str()
-            );
-            return Err(Error::new(Code::InvalidParameterValue, message));
-        }
-        routes.push(route);
-    }
-    Ok(routes)
-}
-
-fn route(
-    gateway: &Gateway,
-    caller: Caller<'_>,
-    endpoint: &t::EndpointsConf,
-) -> Result<Route, Error> {
-    let text = |field: &Option<String>| field.clone().unwrap_or_default();
-    let key = FunctionKey {
-        account: caller.account,
-        namespace: namespace(endpoint.namespace.as_deref())?,
-        name: FunctionName::parse(&text(&endpoint.function_name)).map_err(error::invalid)?,
-    };
-    let qualifier = match endpoint.qualifier.as_deref() {
-        None | Some("") => Qualifier::Alias(model::Alias::DEFAULT.to_owned()),
-        Some(text) => Qualifier::parse(text).map_err(error::invalid)?,
-    };
-    super::functions::get(gateway, &key)?;
-    let rewrites = endpoint.path_rewrite.iter().flatten().map(rewrite);
-    Ok(Route {
-        namespace: key.namespace,
-        function: key.name,
-        qualifier,
-        path: PathPattern::parse(&text(&endpoint.path_match)).map_err(error::invalid)?,
-        rewrites: rewrites.collect::<Result<_, _>>()?,
+) -> Result<Vec<Route>, Refused> {
+    gateway.control.routes(endpoints, |endpoint| {
+        let settings = RouteSettings {
+            namespace: endpoint.namespace.as_deref(),
+            function: endpoint.function_name.as_deref().unwrap_or_default(),
+            qualifier: endpoint.qualifier.as_deref(),
+            path: endpoint.path_match.as_deref().unwrap_or_default(),
+        };
+        let rewrites = || -> Result<_, Refused> {
+            let rules = endpoint.path_rewrite.iter().flatten();
+            Ok(rules.map(rewrite).collect::<Result<_, _>>()?)
+        };
+        gateway.control.route(caller.account, settings, rewrites)
     })
 }
 
@@ -348,7 +204,7 @@ fn rewrite(rule: &t::PathRewriteRule) -> Result<Rewrite, Error> {
     if !kind.is_empty() && kind != expected {
         let message =
             format!("PathRewrite: Type {kind:?} does not go with Path {path}; {expected} does");
-        return Err(Error::new(Code::InvalidParameterValue, message));
+        return Err(error::parameter(message));
     }
     let fine = to.starts_with('/')
         && to.len() <= 256
@@ -358,7 +214,7 @@ fn rewrite(rule: &t::PathRewriteRule) -> Result<Rewrite, Error> {
     if !fine {
         let message =
             format!("PathRewrite: Rewrite {to:?} is not allowed; a path such as /a or /$ is");
-        return Err(Error::new(Code::InvalidParameterValue, message));
+        return Err(error::parameter(message));
     }
     Ok(Rewrite { path, to })
 }
@@ -377,7 +233,7 @@ fn firewall(given: Option<t::WafConf>) -> Result<Option<Firewall>, Error> {
         Some(other) => {
             let message =
                 format!("WafConfig.WafOpen: {other:?} is not allowed; OPEN and CLOSE are");
-            return Err(Error::new(Code::InvalidParameterValue, message));
+            return Err(error::parameter(message));
         }
     };
     let id = given.waf_instance_id.unwrap_or_default();

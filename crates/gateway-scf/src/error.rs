@@ -64,6 +64,7 @@ pub(super) fn control(error: control::Error) -> Error {
         Reason::TriggerAmbiguous => Code::InvalidTriggerDesc,
         Reason::EventMissing => Code::AsyncEventNotFound,
         Reason::FunctionExists => Code::FunctionNameInUse,
+        Reason::NamespaceExists => Code::NamespaceInUse,
         Reason::AliasExists => Code::AliasInUse,
         Reason::TriggerExists => Code::TriggerNameInUse,
         Reason::QualifierTaken => Code::TriggerInUse,
@@ -72,7 +73,17 @@ pub(super) fn control(error: control::Error) -> Error {
         Reason::ActionNameTaken => Code::ProvisionTriggerNameDuplicate,
         Reason::ActionScheduleTaken => Code::ProvisionTriggerCronConfigDuplicate,
         Reason::AliasPermanent => Code::DeleteAliasFailed,
+        Reason::NamespacePermanent => Code::DefaultNamespace,
         Reason::NamespaceInUse => Code::NamespaceInUse,
+        Reason::RoleInUse | Reason::DomainTaken => Code::InUse,
+        Reason::DomainMissing => Code::DomainNotFound,
+        Reason::DomainUnproved => Code::FailedOperation,
+        Reason::TagMissing => Code::AttachedTagKeyNotFound,
+        Reason::TagConflict => Code::TagKeyAttached,
+        Reason::TagInUse => Code::TagAttachedResource,
+        Reason::TagExists => Code::TagDuplicate,
+        Reason::TagReserved => Code::ReservedTagKey,
+        Reason::OperatorOnly => Code::UnauthorizedOperation,
         Reason::UsedByAliases => Code::AliasBind,
         Reason::UsedByTriggers { .. } => Code::TriggerInUse,
         Reason::FunctionState => Code::FunctionStatusError,
@@ -99,10 +110,17 @@ pub(super) fn control(error: control::Error) -> Error {
         }
         Reason::LimitReached(Limit::PackageBytes) => LARGER_PACKAGE_HINT,
         Reason::TriggerAmbiguous => ", as ListTriggers shows it",
+        Reason::RoleInUse => ", or set Force to take their rights away at once",
+        Reason::TagConflict => ", or change it with ModifyResourceTags",
         _ => "",
     };
-    let message = match field {
-        Some(field) => format!("{}: {message}{advice}", wire_name(field)),
+    let name = match reason {
+        // The field of DeleteRole; in other actions a role is a setting.
+        Reason::RoleInUse => Some("Name"),
+        _ => field.map(wire_name),
+    };
+    let message = match name {
+        Some(name) => format!("{name}: {message}{advice}"),
         None => message + advice,
     };
     Error::new(code, message)
@@ -114,6 +132,10 @@ fn limit_code(limit: Limit) -> Code {
         Limit::Versions => Code::LimitExceededFunctionVersions,
         Limit::Aliases => Code::LimitExceededAlias,
         Limit::Layers | Limit::LayersOfFunction => Code::LimitExceededLayers,
+        Limit::Namespaces => Code::LimitExceededNamespace,
+        Limit::Domains => Code::LimitExceeded,
+        Limit::Tags => Code::ResourceAttachedTags,
+        Limit::Accounts => Code::FailedOperation,
         Limit::LayerVersions => Code::LimitExceededLayerVersions,
         Limit::EnvironmentBytes => Code::EnvironmentExceededLimit,
         Limit::PackageBytes | Limit::PackageObjectBytes => Code::InvalidZipFile,
@@ -148,6 +170,7 @@ fn field_code(field: Field) -> Code {
         Field::ActionInstances => Code::InvalidTriggerProvisionedNum,
         Field::ActionSchedule => Code::InvalidTriggerCronConfig,
         Field::EventConfig => Code::InvalidAsyncTriggerConfig,
+        Field::TagKey => Code::TagKeyEmpty,
         other => code_of(wire_name(other)),
     }
 }
@@ -233,7 +256,14 @@ pub(super) fn wire_name(field: Field) -> &'static str {
         Field::ActionSchedule => "TriggerCronConfig",
         Field::EventConfig => "AsyncTriggerConfig",
         Field::Event => "InvokeRequestId",
+        Field::Routes => "EndpointsConfig",
+        Field::Rewrite => "PathRewrite",
+        Field::Certificate => "CertConfig",
+        Field::Tag => "TagKey, TagValue",
+        Field::TagKey => "TagKey",
+        Field::Account => "Account",
         Field::AccountName => "Name",
+        Field::Session => "Seconds",
         Field::SecretId => "SecretId",
         Field::RoleName => "Role",
         Field::Policy => "Policy",
@@ -264,6 +294,12 @@ pub(super) fn code_of(field: &str) -> Code {
     }
 }
 
+/// Returns the error for callers without access to the operator's API.
+pub(super) fn operator_denied() -> Error {
+    let message = "only an account's root key may manage keys and roles, and not from inside a function; use a key without a policy";
+    unauthorized(message)
+}
+
 /// Maps a policy's refusal.
 pub(super) fn denied(refused: &Denied) -> Error {
     Error::new(Code::UnauthorizedOperation, refused.to_string())
@@ -282,56 +318,6 @@ pub(super) fn rate_limited(refused: &RateLimited) -> Error {
 /// Returns an internal error; its details are for the operator.
 pub(super) fn internal(error: &dyn std::fmt::Display) -> Error {
     Error::new(Code::InternalError, error.to_string())
-}
-
-/// Maps an error of a change to a function.
-pub(super) fn function(error: catalog::Error) -> Error {
-    control(control::Error::function(error))
-}
-
-/// Maps an error of a change to a namespace.
-pub(super) fn namespace(error: catalog::Error) -> Error {
-    match &error {
-        catalog::Error::Exists => Error::new(
-            Code::NamespaceInUse,
-            "Namespace: it already exists; choose another name",
-        ),
-        catalog::Error::Quota(limit) => {
-            let message = format!(
-                "the account has its {limit} namespaces already, default included; delete one first"
-            );
-            Error::new(Code::LimitExceededNamespace, message)
-        }
-        _ => function(error),
-    }
-}
-
-/// Maps an error of a change to a custom domain.
-pub(super) fn domain(error: catalog::Error) -> Error {
-    match &error {
-        catalog::Error::Exists => Error::new(
-            Code::InUse,
-            "Domain: it is already in use; choose another name",
-        ),
-        catalog::Error::Quota(limit) => {
-            let message =
-                format!("the account has its {limit} custom domains already; delete one first");
-            Error::new(Code::LimitExceeded, message)
-        }
-        _ => function(error),
-    }
-}
-
-/// Maps an error of a change to an account, a key or a role.
-pub(super) fn access(error: catalog::Error) -> Error {
-    match &error {
-        catalog::Error::Quota(limit) => {
-            let message = format!("there are {limit} of them already; delete one first");
-            Error::new(Code::FailedOperation, message)
-        }
-        catalog::Error::Exists => Error::new(Code::OperationConflict, error.to_string()),
-        _ => function(error),
-    }
 }
 
 pub(super) fn logs(error: LogStoreError) -> Error {

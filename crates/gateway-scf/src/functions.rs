@@ -1,14 +1,14 @@
 //! The actions on functions.
 
-mod change;
 mod copy;
 mod create;
 mod echo;
 mod fields;
+mod get;
 mod list;
 
-pub(super) use change::{change_in_any_state, get};
-pub(super) use fields::{description, number, tags};
+pub(super) use fields::{number, tags};
+pub(super) use get::get;
 pub(super) use list::{descending, page, page_of};
 
 use std::sync::Arc;

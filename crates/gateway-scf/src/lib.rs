@@ -60,10 +60,8 @@ use control::Control;
 use engine::driver::Driver;
 use engine::invoke::Ingest;
 use engine::runner::Runner;
-use hosts::{Addresses, ApiHosts};
+use hosts::Addresses;
 use model::{AccountId, Limits, RecursionDepth, RequestId, TraceContext};
-use ownership::Ownership;
-use purge::Purge;
 use scf::action::{self, Action};
 use scf::{Call, Error, Service, envelope};
 use signing::{SignedCall, auth_error, raw};
@@ -95,10 +93,6 @@ pub struct Gateway {
     pub receivers: Vec<Arc<dyn Receiver>>,
     /// Addresses of function URLs.
     pub addresses: Arc<Addresses>,
-    /// Host names that cannot become custom domains.
-    pub hosts: Arc<ApiHosts>,
-    /// The proofs of ownership of custom domains.
-    pub ownership: Arc<Ownership>,
     /// The platform's limits.
     pub limits: Arc<Limits>,
     /// Size limits of request fields.
@@ -119,8 +113,6 @@ pub struct Gateway {
     pub worker: Arc<Worker>,
     /// The packages.
     pub packages: PackageStore,
-    /// Deletes accounts with everything they own.
-    pub purge: Purge,
     /// The log of invocations.
     pub log: InvocationLog,
     /// The metrics.
@@ -284,7 +276,7 @@ impl Gateway {
         let call = Call::parse(raw).map_err(|e| ("", e))?;
         let operators = call.version == ::operator::VERSION;
         if operators && from.from_function {
-            return Err(("", operator::operator_denied()));
+            return Err(("", error::operator_denied()));
         }
         let principal = match &received.principal {
             Some(verified) => verified.clone(),

@@ -1,12 +1,12 @@
 //! The actions on namespaces.
 
-use model::{Namespace, NamespaceRecord};
+use model::NamespaceRecord;
 use scf::action::{CreateNamespace, DeleteNamespace, ListNamespaces, UpdateNamespace};
 use scf::types as t;
-use scf::{Action, Code, Error};
+use scf::{Action, Error};
 
 use super::error;
-use super::functions::{descending, description, page};
+use super::functions::{descending, page};
 use super::{Caller, Gateway, Serve};
 
 impl Serve for CreateNamespace {
@@ -15,18 +15,12 @@ impl Serve for CreateNamespace {
         caller: Caller<'_>,
         request: t::CreateNamespaceRequest,
     ) -> Result<t::Empty, Error> {
-        let now = clock::now_ms();
-        let record = NamespaceRecord {
-            name: Namespace::parse(&request.namespace).map_err(error::invalid)?,
-            description: description(request.description.as_deref(), &gateway.limits)?,
-            added: now,
-            modified: now,
-        };
+        let (name, description) = (&request.namespace, request.description.as_deref());
         let created = gateway
-            .catalog
-            .create_namespace(caller.account, &record, &gateway.limits)
-            .await;
-        created.map(|()| t::Empty {}).map_err(error::namespace)
+            .control
+            .create_namespace(caller.account, name, description);
+        created.await.map_err(error::control)?;
+        Ok(t::Empty {})
     }
 }
 
@@ -36,24 +30,12 @@ impl Serve for UpdateNamespace {
         caller: Caller<'_>,
         request: t::UpdateNamespaceRequest,
     ) -> Result<t::Empty, Error> {
-        let name = Namespace::parse(&request.namespace).map_err(error::invalid)?;
-        let now = clock::now_ms();
-        let added = gateway
-            .catalog
-            .namespace(caller.account, &name)
-            .map_or(now, |old| old.value.added);
-        let description = description(Some(&request.description), &gateway.limits)?;
-        let record = NamespaceRecord {
-            name,
-            description,
-            added,
-            modified: now,
-        };
+        let (name, description) = (&request.namespace, &request.description);
         let updated = gateway
-            .catalog
-            .update_namespace(caller.account, &record)
-            .await;
-        updated.map(|()| t::Empty {}).map_err(error::namespace)
+            .control
+            .update_namespace(caller.account, name, description);
+        updated.await.map_err(error::control)?;
+        Ok(t::Empty {})
     }
 }
 
@@ -63,18 +45,10 @@ impl Serve for DeleteNamespace {
         caller: Caller<'_>,
         request: t::DeleteNamespaceRequest,
     ) -> Result<t::Empty, Error> {
-        let name = Namespace::parse(&request.namespace).map_err(error::invalid)?;
-        if name.is_default() {
-            return Err(Error::new(
-                Code::DefaultNamespace,
-                "Namespace: default always exists and cannot be deleted",
-            ));
-        }
-        let deleted = gateway
-            .catalog
-            .delete_namespace(caller.account, &name)
-            .await;
-        deleted.map(|()| t::Empty {}).map_err(error::namespace)
+        let control = &gateway.control;
+        let deleted = control.delete_namespace(caller.account, &request.namespace);
+        deleted.await.map_err(error::control)?;
+        Ok(t::Empty {})
     }
 }
 
@@ -85,21 +59,7 @@ impl Serve for ListNamespaces {
         request: t::ListNamespacesRequest,
     ) -> Result<t::ListNamespacesResponse, Error> {
         let (offset, limit) = page(request.offset, request.limit)?;
-        let mut records: Vec<NamespaceRecord> = gateway
-            .catalog
-            .namespaces(caller.account)
-            .iter()
-            .map(|stored| stored.value.clone())
-            .collect();
-        if records.iter().all(|record| !record.name.is_default()) {
-            let (added, modified) = (0, 0);
-            records.push(NamespaceRecord {
-                name: Namespace::default(),
-                description: String::new(),
-                added,
-                modified,
-            });
-        }
+        let mut records = gateway.control.namespaces(caller.account);
         records.retain(|record| gateway.lists_namespace(caller, Self::NAME, record.name.as_str()));
         for key in request.search_key.iter().flatten() {
             records.retain(|record| match key.key.as_str() {
@@ -133,9 +93,8 @@ fn sort(
         Some("AddTime") => records.sort_by_key(|record| (record.added, name(record))),
         Some("ModTime") => records.sort_by_key(|record| (record.modified, name(record))),
         Some(other) => {
-            let message =
-                format!("Orderby: {other:?} is not allowed; Name, AddTime and ModTime are");
-            return Err(Error::new(Code::InvalidOrderBy, message));
+            let message = format!("{other:?} is not allowed; Name, AddTime and ModTime are");
+            return Err(error::wire_field("Orderby", message));
         }
     }
     // The default order is ascending for names and descending (newest first) for times.

@@ -8,6 +8,7 @@ mod layers;
 mod roles;
 
 use ::operator as wire;
+use control::Identity;
 use model::AccountId;
 use scf::{Action, Call, Error};
 
@@ -46,7 +47,7 @@ impl Gateway {
         shown: &str,
     ) -> Result<(&'static str, Vec<u8>), (&'static str, Error)> {
         if caller.principal.has_policy() || caller.from_function {
-            return Err(("", operator_denied()));
+            return Err(("", error::operator_denied()));
         }
         macro_rules! serve {
             ($($action:ident,)*) => {
@@ -70,37 +71,14 @@ impl Gateway {
 
     /// Returns the account that a request is about: the caller's own, or any for the operator.
     fn target_account(&self, caller: Caller<'_>, given: Option<&str>) -> Result<AccountId, Error> {
-        let Some(given) = given.filter(|text| !text.is_empty()) else {
-            return Ok(caller.account);
-        };
-        let found = self.find_account(given).map(|account| account.id);
-        match found {
-            Some(id) if id == caller.account || caller.principal.is_operator() => Ok(id),
-            // Other callers must not learn whether the account exists.
-            _ => {
-                let shown: String = given.chars().take(60).collect();
-                let message = format!("Account: no account has the name or AppId {shown:?}");
-                Err(error::parameter(message))
-            }
-        }
+        let found = self.control.target_account(identity(caller), given);
+        found.map_err(error::control)
     }
 }
 
-/// Returns the error for callers without access to the operator's API.
-pub(super) fn operator_denied() -> Error {
-    let message = "only an account's root key may manage keys and roles, and not from inside a function; use a key without a policy";
-    error::unauthorized(message)
-}
-
-fn require_operator(caller: Caller<'_>) -> Result<(), Error> {
-    if caller.principal.is_operator() {
-        return Ok(());
+fn identity(caller: Caller<'_>) -> Identity {
+    Identity {
+        account: caller.account,
+        operator: caller.principal.is_operator(),
     }
-    let message = "only the operator may manage accounts; use the key in credentials.json in the data directory";
-    Err(error::unauthorized(message))
-}
-
-/// Validates an optional description.
-fn checked_description(gateway: &Gateway, text: Option<&str>) -> Result<String, Error> {
-    super::functions::description(text, &gateway.limits)
 }

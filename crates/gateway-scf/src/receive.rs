@@ -153,7 +153,7 @@ impl Gateway {
         let call = Call::parse(raw)?;
         let operators = call.version == operator::VERSION;
         if operators && from.from_function {
-            return Err(super::operator::operator_denied());
+            return Err(super::error::operator_denied());
         }
         let checked = self.access.precheck(&self.signed(&call), from.address);
         checked.map_err(auth_error)?;

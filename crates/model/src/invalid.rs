@@ -150,8 +150,22 @@ pub enum Field {
     EventConfig,
     /// Request id of an event.
     Event,
+    /// Functions that a custom domain leads to.
+    Routes,
+    /// Rewriting of a path.
+    Rewrite,
+    /// Certificate of a custom domain.
+    Certificate,
+    /// Tag of a function.
+    Tag,
+    /// Key of a tag.
+    TagKey,
+    /// Account, by name or id.
+    Account,
     /// Account name.
     AccountName,
+    /// Validity of temporary credentials.
+    Session,
     /// Secret id.
     SecretId,
     /// Role name.
@@ -220,7 +234,14 @@ impl fmt::Display for Field {
             Self::ActionSchedule => "schedule of the scheduled action",
             Self::EventConfig => "settings for events",
             Self::Event => "event",
+            Self::Routes => "routes",
+            Self::Rewrite => "rewriting of a path",
+            Self::Certificate => "certificate",
+            Self::Tag => "tag",
+            Self::TagKey => "key of the tag",
+            Self::Account => "account",
             Self::AccountName => "account name",
+            Self::Session => "validity in seconds",
             Self::SecretId => "secret id",
             Self::RoleName => "role name",
             Self::Policy => "policy",

@@ -124,7 +124,7 @@ pub fn load(directory: &Path) -> Result<Credentials, CredentialsError> {
 ///
 /// # Errors
 /// The system has no random bytes.
-pub fn random() -> io::Result<Credentials> {
+fn random() -> io::Result<Credentials> {
     let mut random = [0; 48];
     io::Read::read_exact(&mut File::open("/dev/urandom")?, &mut random)?;
     Ok(Credentials {

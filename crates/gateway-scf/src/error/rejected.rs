@@ -32,6 +32,20 @@ pub(crate) enum Rejected {
     EventEnded,
     /// A parameter that is missing.
     Missing,
+    /// The tags to be deleted.
+    DeletedTags,
+    /// The service of a tagged resource.
+    ServiceType,
+    /// The prefix of tagged resources.
+    ResourcePrefix,
+    /// The region of tagged resources.
+    ResourceRegion,
+    /// The name of a tagged resource in six parts.
+    ResourceName,
+    /// The id of a tagged resource.
+    ResourceId,
+    /// The place at which a list of tagged resources continues.
+    PaginationToken,
 }
 
 /// Returns the error for a rejected part of a request. The message begins with the field's name.
@@ -50,6 +64,13 @@ pub(crate) fn rejected(part: Rejected, message: impl Into<String>) -> Error {
         Rejected::Result => Code::InvalidRetCode,
         Rejected::EventEnded => Code::AsyncEventStatus,
         Rejected::Missing => Code::MissingParameter,
+        Rejected::DeletedTags => Code::DeleteTagsParamError,
+        Rejected::ServiceType => Code::ServiceTypeInvalid,
+        Rejected::ResourcePrefix => Code::ResourcePrefixInvalid,
+        Rejected::ResourceRegion => Code::RegionInvalid,
+        Rejected::ResourceName => Code::ResourceDescriptionError,
+        Rejected::ResourceId => Code::ResourceIdInvalid,
+        Rejected::PaginationToken => Code::PaginationTokenInvalid,
     };
     Error::new(code, message)
 }

@@ -12,7 +12,7 @@ use super::super::Gateway;
 use super::super::error::{self, control};
 
 /// Parses a description.
-pub(in super::super) fn description(given: Option<&str>, limits: &Limits) -> Result<String, Error> {
+pub(super) fn description(given: Option<&str>, limits: &Limits) -> Result<String, Error> {
     text::description(given, limits).map_err(control)
 }
 

@@ -1,16 +1,18 @@
 //! Adding tags to functions and removing them.
 
-use model::FunctionKey;
+use control::Reason;
+use control::tags::{self, Tags};
+use model::{Field, FunctionKey};
 use scf::action::{
     AddResourceTag, AttachResourcesTag, CreateTag, DeleteResourceTag, DeleteTag,
     DetachResourcesTag, ModifyResourceTags, TagResources, UnTagResources,
 };
 use scf::types as t;
-use scf::{Action, Code, Error};
+use scf::{Action, Error};
 
-use super::super::functions::get;
+use super::super::error::{self, Rejected};
 use super::super::{Caller, Gateway, Serve};
-use super::{CommonFields, by_ids, by_paths, by_resource, change, edit, ids_by_paths, is_attached};
+use super::{CommonFields, by_ids, by_paths, by_resource, ids_by_paths, is_attached};
 
 impl Serve for AddResourceTag {
     fn normalize(gateway: &Gateway, caller: Caller<'_>, request: &mut Self::Request) {
@@ -24,7 +26,9 @@ impl Serve for AddResourceTag {
     ) -> Result<t::Empty, Error> {
         let key = by_resource(gateway, caller, &request.resource)?;
         let (tag, value) = (&request.tag_key, &request.tag_value);
-        change(gateway, &key, |tags| edit::add(tags, tag, value)).await?;
+        let control = &gateway.control;
+        let changed = control.change_tags(&key, |tags| tags::add(tags, tag, value));
+        changed.await.map_err(error::control)?;
         Ok(t::Empty {})
     }
 }
@@ -40,7 +44,9 @@ impl Serve for DeleteResourceTag {
         request: t::DeleteResourceTagRequest,
     ) -> Result<t::Empty, Error> {
         let key = by_resource(gateway, caller, &request.resource)?;
-        change(gateway, &key, |tags| edit::remove(tags, &request.tag_key)).await?;
+        let control = &gateway.control;
+        let changed = control.change_tags(&key, |tags| tags::remove(tags, &request.tag_key));
+        changed.await.map_err(error::control)?;
         Ok(t::Empty {})
     }
 }
@@ -60,7 +66,7 @@ impl Serve for ModifyResourceTags {
         let delete = request.delete_tags.unwrap_or_default();
         if replace.is_empty() && delete.is_empty() {
             let message = "ReplaceTags, DeleteTags: one of them must name a tag";
-            return Err(Error::new(Code::InvalidParameterValue, message));
+            return Err(error::parameter(message));
         }
         let both = |tag: &&t::TagPair| delete.iter().any(|one| one.tag_key == tag.tag_key);
         if let Some(tag) = replace.iter().find(both) {
@@ -68,15 +74,15 @@ impl Serve for ModifyResourceTags {
                 "DeleteTags: {:?} is in ReplaceTags, too; one of them alone may name it",
                 tag.tag_key
             );
-            return Err(Error::new(Code::DeleteTagsParamError, message));
+            return Err(error::rejected(Rejected::DeletedTags, message));
         }
-        change(gateway, &key, |tags| {
+        let changed = gateway.control.change_tags(&key, |tags| {
             // Deleting a missing tag is not an error.
             tags.retain(|have, _| !delete.iter().any(|one| one.tag_key == *have));
             let mut replaced = replace.iter();
-            replaced.try_for_each(|tag| edit::put(tags, &tag.tag_key, &tag.tag_value))
-        })
-        .await?;
+            replaced.try_for_each(|tag| tags::put(tags, &tag.tag_key, &tag.tag_value))
+        });
+        changed.await.map_err(error::control)?;
         Ok(t::Empty {})
     }
 }
@@ -98,10 +104,11 @@ impl Serve for AttachResourcesTag {
             region: request.resource_region.as_deref(),
         };
         let (tag, value) = (&request.tag_key, &request.tag_value);
-        each(gateway, caller, &request.resource_ids, &common, |tags| {
-            edit::add(tags, tag, value)
-        })
-        .await
+        let keys = by_ids(gateway, caller, &request.resource_ids, &common)?;
+        let add = |tags: &mut Tags| tags::add(tags, tag, value);
+        let changed = gateway.control.change_tags_of_all(&keys, add);
+        changed.await.map_err(error::control)?;
+        Ok(t::Empty {})
     }
 }
 
@@ -121,29 +128,12 @@ impl Serve for DetachResourcesTag {
             prefix: request.resource_prefix.as_deref(),
             region: request.resource_region.as_deref(),
         };
-        each(gateway, caller, &request.resource_ids, &common, |tags| {
-            edit::remove(tags, &request.tag_key)
-        })
-        .await
+        let keys = by_ids(gateway, caller, &request.resource_ids, &common)?;
+        let remove = |tags: &mut Tags| tags::remove(tags, &request.tag_key);
+        let changed = gateway.control.change_tags_of_all(&keys, remove);
+        changed.await.map_err(error::control)?;
+        Ok(t::Empty {})
     }
-}
-
-/// Changes the tags of several functions. Checks first that all of them can be changed.
-async fn each(
-    gateway: &Gateway,
-    caller: Caller<'_>,
-    ids: &[String],
-    common: &CommonFields<'_>,
-    edit: impl Fn(&mut edit::Tags) -> Result<(), Error>,
-) -> Result<t::Empty, Error> {
-    let keys = by_ids(gateway, caller, ids, common)?;
-    for key in &keys {
-        edit(&mut get(gateway, key)?.value.tags.clone())?;
-    }
-    for key in &keys {
-        change(gateway, key, &edit).await?;
-    }
-    Ok(t::Empty {})
 }
 
 impl Serve for TagResources {
@@ -157,11 +147,11 @@ impl Serve for TagResources {
         request: t::TagResourcesRequest,
     ) -> Result<t::TagResourcesResponse, Error> {
         for tag in &request.tags {
-            edit::check(&tag.tag_key, &tag.tag_value)?;
+            tags::check(&tag.tag_key, &tag.tag_value).map_err(error::control)?;
         }
-        let put = |tags: &mut edit::Tags| {
+        let put = |tags: &mut Tags| {
             let mut all = request.tags.iter();
-            all.try_for_each(|tag| edit::put(tags, &tag.tag_key, &tag.tag_value))
+            all.try_for_each(|tag| tags::put(tags, &tag.tag_key, &tag.tag_value))
         };
         Ok(t::TagResourcesResponse {
             failed_resources: all(gateway, caller, &request.resource_list, put).await,
@@ -179,7 +169,7 @@ impl Serve for UnTagResources {
         caller: Caller<'_>,
         request: t::UnTagResourcesRequest,
     ) -> Result<t::UnTagResourcesResponse, Error> {
-        let take_off = |tags: &mut edit::Tags| {
+        let take_off = |tags: &mut Tags| {
             tags.retain(|have, _| !request.tag_keys.contains(have));
             Ok(())
         };
@@ -194,13 +184,16 @@ async fn all(
     gateway: &Gateway,
     caller: Caller<'_>,
     resources: &[String],
-    edit: impl Fn(&mut edit::Tags) -> Result<(), Error>,
+    edit: impl Fn(&mut Tags) -> Result<(), control::Error>,
 ) -> Vec<t::FailedResource> {
     let mut failed = Vec::new();
     for resource in resources {
         let done: Result<FunctionKey, Error> = by_resource(gateway, caller, resource);
         let done = match done {
-            Ok(key) => change(gateway, &key, &edit).await,
+            Ok(key) => {
+                let changed = gateway.control.change_tags(&key, &edit);
+                changed.await.map_err(error::control)
+            }
             Err(e) => Err(e),
         };
         if let Err(e) = done {
@@ -222,10 +215,10 @@ impl Serve for CreateTag {
         request: t::CreateTagRequest,
     ) -> Result<t::Empty, Error> {
         let (tag, value) = (&request.tag_key, &request.tag_value);
-        edit::check(tag, value)?;
+        tags::check(tag, value).map_err(error::control)?;
         if is_attached(gateway, caller, Self::NAME, tag, value) {
-            let message = format!("TagKey: a function has {tag:?} with this value already");
-            return Err(Error::new(Code::TagDuplicate, message));
+            let message = format!("a function has {tag:?} with this value already");
+            return Err(refused(Reason::TagExists, message));
         }
         Ok(t::Empty {})
     }
@@ -238,12 +231,15 @@ impl Serve for DeleteTag {
         request: t::DeleteTagRequest,
     ) -> Result<t::Empty, Error> {
         let (tag, value) = (&request.tag_key, &request.tag_value);
-        edit::check(tag, value)?;
+        tags::check(tag, value).map_err(error::control)?;
         if is_attached(gateway, caller, Self::NAME, tag, value) {
-            let message =
-                format!("TagKey: functions have {tag:?} with this value; take it off first");
-            return Err(Error::new(Code::TagAttachedResource, message));
+            let message = format!("functions have {tag:?} with this value; take it off first");
+            return Err(refused(Reason::TagInUse, message));
         }
         Ok(t::Empty {})
     }
+}
+
+fn refused(reason: Reason, message: String) -> Error {
+    error::control(control::Error::of(Field::TagKey, reason, message))
 }

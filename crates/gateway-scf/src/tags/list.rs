@@ -8,8 +8,9 @@ use scf::action::{
     DescribeResourceTags, DescribeResourceTagsByResourceIds, DescribeTags, GetResources,
 };
 use scf::types as t;
-use scf::{Action, Code, Error};
+use scf::{Action, Error};
 
+use super::super::error::{self, Rejected};
 use super::super::functions::get;
 use super::super::{Caller, Gateway, Serve};
 use super::resource::{ID_PREFIX, SERVICE};
@@ -42,7 +43,7 @@ impl Serve for DescribeResourceTags {
         common.check(gateway)?;
         if request.cos_resource_id.is_some_and(|cos| cos != 0) {
             let message = "CosResourceId: buckets have no tags of this service here; 0 is allowed";
-            return Err(Error::new(Code::ServiceTypeInvalid, message));
+            return Err(error::rejected(Rejected::ServiceType, message));
         }
         let page = Page::of(request.offset, request.limit)?;
         let wanted = request.resource_id.filter(|id| !id.is_empty());
@@ -176,7 +177,7 @@ impl Serve for GetResources {
         let most = request.max_results.unwrap_or(RESULTS_DEFAULT);
         if !(1..=RESULTS_MAX).contains(&most) {
             let message = format!("MaxResults: {most} is not allowed; 1 to {RESULTS_MAX} are");
-            return Err(Error::new(Code::InvalidParameterValue, message));
+            return Err(error::parameter(message));
         }
         let mut functions = tagged(gateway, caller, Self::NAME);
         functions.retain(|one| has_all(&one.value));
@@ -184,7 +185,7 @@ impl Serve for GetResources {
             let last = of_id(&token).ok_or_else(|| {
                 let message =
                     "PaginationToken: it is not valid; use the one of the previous response";
-                Error::new(Code::PaginationTokenInvalid, message)
+                error::rejected(Rejected::PaginationToken, message)
             })?;
             let last = (last.space, last.name);
             functions.retain(|one| sort_key(&one.value) > last);
@@ -247,7 +248,7 @@ fn wants_custom(category: Option<&str>) -> Result<bool, Error> {
         Some(other) => {
             let shown: String = other.chars().take(60).collect();
             let message = format!("Category: {shown:?} is not allowed; Custom, System and All are");
-            Err(Error::new(Code::InvalidParameterValue, message))
+            Err(error::parameter(message))
         }
     }
 }
@@ -268,14 +269,13 @@ impl Page {
     fn of(offset: Option<i64>, limit: Option<i64>) -> Result<Self, Error> {
         let (offset, limit) = (offset.unwrap_or(0), limit.unwrap_or(LIMIT_DEFAULT));
         if !(1..=LIMIT_MAX).contains(&limit) {
-            let message = format!("Limit: {limit} is not allowed; 1 to {LIMIT_MAX} are");
-            return Err(Error::new(Code::InvalidLimit, message));
+            let message = format!("{limit} is not allowed; 1 to {LIMIT_MAX} are");
+            return Err(error::wire_field("Limit", message));
         }
         if offset < 0 || offset % limit != 0 {
-            let message = format!(
-                "Offset: {offset} is not allowed; 0 and multiples of the Limit {limit} are"
-            );
-            return Err(Error::new(Code::InvalidOffset, message));
+            let message =
+                format!("{offset} is not allowed; 0 and multiples of the Limit {limit} are");
+            return Err(error::wire_field("Offset", message));
         }
         Ok(Self { offset, limit })
     }

@@ -5,7 +5,6 @@
 //! ids, `lam/<FunctionId>`, which [`by_paths`] replaces before anything else looks at them.
 
 mod change;
-mod edit;
 mod list;
 mod resource;
 
@@ -13,9 +12,11 @@ use std::borrow::BorrowMut;
 use std::sync::Arc;
 
 use catalog::Stored;
+use control::Reason;
 use model::{Function, FunctionKey, Namespace};
-use scf::{Code, Error};
+use scf::Error;
 
+use super::error::{self, Rejected};
 use super::{Caller, Gateway};
 
 use resource::SERVICE;
@@ -96,7 +97,7 @@ fn by_resource(gateway: &Gateway, caller: Caller<'_>, text: &str) -> Result<Func
         let shown: String = text.chars().take(200).collect();
         if resource::function_id(text).is_some() {
             let message = format!("Resource: no function has the id in {shown:?}");
-            return Err(Error::new(Code::FunctionNotFound, message));
+            return Err(missing(message));
         }
         let why = match resource::is_layer(text) {
             true => "a layer's version has the Tags that it is published with",
@@ -106,7 +107,7 @@ fn by_resource(gateway: &Gateway, caller: Caller<'_>, text: &str) -> Result<Func
             "Resource: {shown:?} is not allowed; {} is, since {why}",
             six_parts(gateway, caller, "<namespace>/function/<function>")
         );
-        return Err(Error::new(Code::ResourceDescriptionError, message));
+        return Err(error::rejected(Rejected::ResourceName, message));
     };
     check_region(gateway, "Resource", Some(place.region))?;
     let (uin, id) = (&caller.principal.owner.uin, caller.account.to_string());
@@ -117,7 +118,7 @@ fn by_resource(gateway: &Gateway, caller: Caller<'_>, text: &str) -> Result<Func
     if !own {
         let shown: String = owner.chars().take(60).collect();
         let message = format!("Resource: {shown:?} is not allowed; uin/{uin} is, or nothing");
-        return Err(Error::new(Code::ResourceDescriptionError, message));
+        return Err(error::rejected(Rejected::ResourceName, message));
     }
     key(caller, &place)
 }
@@ -135,12 +136,12 @@ fn by_ids(
             let shown: String = id.chars().take(200).collect();
             if common.prefix == Some(resource::ID_PREFIX) {
                 let message = format!("ResourceIds: no function has the id {shown:?}");
-                return Error::new(Code::FunctionNotFound, message);
+                return missing(message);
             }
             let message = format!(
                 "ResourceIds: {shown:?} is not allowed; <namespace>/function/<function> is"
             );
-            Error::new(Code::ResourceIdInvalid, message)
+            error::rejected(Rejected::ResourceId, message)
         })?;
         key(caller, &place)
     });
@@ -162,24 +163,24 @@ struct CommonFields<'a> {
 impl CommonFields<'_> {
     /// Rejects values that no function has. Absent fields match every function.
     fn check(&self, gateway: &Gateway) -> Result<(), Error> {
-        let wrong = |field: &str, given: &str, allowed: &str, code| {
+        let wrong = |field: &str, given: &str, allowed: &str, part| {
             let given: String = given.chars().take(60).collect();
             let message = format!(
                 "{field}: {given:?} is not allowed; {allowed} is, since only functions have tags here"
             );
-            Err(Error::new(code, message))
+            Err(error::rejected(part, message))
         };
         let given = |text: Option<&'_ str>| text.filter(|text| !text.is_empty()).map(str::to_owned);
         match given(self.service) {
             Some(service) if service != SERVICE => {
-                return wrong("ServiceType", &service, SERVICE, Code::ServiceTypeInvalid);
+                return wrong("ServiceType", &service, SERVICE, Rejected::ServiceType);
             }
             _ => {}
         }
         match given(self.prefix) {
             Some(prefix) if ![resource::PREFIX, resource::ID_PREFIX].contains(&&*prefix) => {
-                let (allowed, code) = ("namespace (or lam)", Code::ResourcePrefixInvalid);
-                return wrong("ResourcePrefix", &prefix, allowed, code);
+                let (allowed, part) = ("namespace (or lam)", Rejected::ResourcePrefix);
+                return wrong("ResourcePrefix", &prefix, allowed, part);
             }
             _ => {}
         }
@@ -195,10 +196,14 @@ fn check_region(gateway: &Gateway, field: &str, given: Option<&str>) -> Result<(
                 "{field}: the region {shown:?} is not allowed; {} is",
                 gateway.region
             );
-            Err(Error::new(Code::RegionInvalid, message))
+            Err(error::rejected(Rejected::ResourceRegion, message))
         }
         _ => Ok(()),
     }
+}
+
+fn missing(message: String) -> Error {
+    error::control(control::Error::new(Reason::FunctionMissing, message))
 }
 
 /// Returns a function's path in the tag service.
@@ -211,21 +216,4 @@ fn six_parts(gateway: &Gateway, caller: Caller<'_>, id: &str) -> String {
     let uin = &caller.principal.owner.uin;
     let prefix = resource::PREFIX;
     format!("qcs::{SERVICE}:{}:uin/{uin}:{prefix}/{id}", gateway.region)
-}
-
-/// Changes the tags of a function.
-async fn change(
-    gateway: &Gateway,
-    key: &FunctionKey,
-    edit: impl Fn(&mut edit::Tags) -> Result<(), Error>,
-) -> Result<(), Error> {
-    super::functions::change_in_any_state(gateway, key, |function| {
-        let before = function.tags.clone();
-        edit(&mut function.tags)?;
-        if function.tags == before {
-            return Ok(());
-        }
-        edit::check_number(&function.tags)
-    })
-    .await
 }

@@ -7,22 +7,6 @@ use super::modules::without_tests;
 use super::sizes::sources;
 use super::tokens::tokens;
 
-/// Files that still choose codes, and why. The list only shrinks.
-const EXCEPTIONS: &[(&str, &str)] = &[
-    ("domains.rs", CONTROL),
-    ("namespaces.rs", CONTROL),
-    ("operator/accounts.rs", CONTROL),
-    ("operator/keys.rs", CONTROL),
-    ("operator/roles.rs", CONTROL),
-    ("tags/change.rs", CONTROL),
-    ("tags/edit.rs", CONTROL),
-    ("tags/list.rs", CONTROL),
-    ("tags/mod.rs", CONTROL),
-];
-
-/// The operation is not in `control` yet.
-const CONTROL: &str = "its checks will move to control";
-
 #[test]
 fn only_error_rs_chooses_error_codes() {
     let root = PathBuf::from(format!("{ROOT}/crates/gateway-scf/src"));
@@ -53,14 +37,8 @@ fn only_error_rs_chooses_error_codes() {
         .into_iter()
         .filter(|name| !own(name) && !tests(name))
         .collect();
-    let excepted = |name: &String| EXCEPTIONS.iter().any(|(file, _)| file == name);
-    let new: Vec<_> = found.iter().filter(|name| !excepted(name)).collect();
     assert!(
-        new.is_empty(),
-        "these choose codes; give control::Reason, or a function of error.rs: {new:?}"
+        found.is_empty(),
+        "these choose codes; give control::Reason, or a function of error.rs: {found:?}"
     );
-    for (file, _) in EXCEPTIONS {
-        let still = found.iter().any(|name| name == file);
-        assert!(still, "{file} chooses no code: remove the exception");
-    }
 }
