@@ -23,7 +23,9 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 const STEADY: Duration = Duration::from_secs(60);
 /// How long a server may take to stop.
 const STOP: Duration = Duration::from_secs(30);
-/// What a server logs when it accepts connections.
+/// The server's warning of passwords in its configuration, which only its user reads.
+const PASSWORDS: &str = "Plaintext passwords detected";
+/// The line of its log by which it accepts connections.
 const READY: &str = "Server is ready";
 
 /// A server that runs until it is stopped.
@@ -216,20 +218,15 @@ async fn run(
 
 /// Logs a line of the server, and returns the last one that was an error.
 fn pass_on(line: String, last: String) -> String {
-    let (text, error) = match line.split_once(" [") {
-        Some((_, text)) => (
-            text.to_owned(),
-            text.starts_with("ERR") || text.starts_with("FTL"),
-        ),
-        // What it writes before it has a log.
-        None => (line, true),
-    };
-    if error || text.starts_with("WRN") {
-        warn!("nats-server: [{text}");
+    let has = |part: &str| line.contains(part);
+    let error = has("[ERR]") || has("[FTL]");
+    if error || (has("[WRN]") && !has(PASSWORDS)) {
+        warn!("nats-server: {line}");
     } else {
-        debug!("nats-server: [{text}");
+        debug!("nats-server: {line}");
     }
-    if error { text } else { last }
+    // Before it has a log, it writes why it cannot run.
+    if error || !has(" [") { line } else { last }
 }
 
 async fn end(child: &mut Child, lines: &mut tokio::io::Lines<BufReader<ChildStderr>>) {
