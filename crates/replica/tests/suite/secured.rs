@@ -1,13 +1,13 @@
 //! Servers that ask for certificates, or users with keys of their own.
 
-use std::net::{Ipv4Addr, TcpListener};
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use nats_server::{Configuration, NatsServer};
+use nats_server::{Configuration, NatsServer, State};
 use nkeys::KeyPair;
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, SanType};
 use replica::nats::{ConnectError, Connection, Layout, NatsStreams, Tls, connect, settings};
@@ -15,7 +15,8 @@ use replica::{Header, Log, Record, Time, WriterId};
 use serde_json::{Value, json};
 use testlog::nats_binary;
 
-use crate::world::directory;
+use crate::bank::{Outcome, deposit};
+use crate::world::{Node, directory};
 
 const PASSWORD: &str = "0123456789abcdef";
 
@@ -110,28 +111,6 @@ async fn a_server_and_its_clients_prove_each_other_who_they_are() {
     let server = NatsServer::start(&binary, directory.path(), &configuration);
     let server = server.await.unwrap();
     server.ready().await.unwrap();
-    let clustered = Configuration {
-        cluster: Some(nats_server::Cluster {
-            listen: (Ipv4Addr::LOCALHOST, free_port()).into(),
-            peers: vec!["localhost:6222".to_owned()],
-            password: PASSWORD.to_owned(),
-        }),
-        ..configuration
-    };
-    let file = directory.path().join("clustered.conf");
-    std::fs::write(&file, clustered.render().unwrap()).unwrap();
-    let tested = Command::new(&binary)
-        .arg("-t")
-        .arg("-c")
-        .arg(&file)
-        .output();
-    let tested = tested.unwrap();
-    assert!(
-        tested.status.success(),
-        "{}",
-        String::from_utf8_lossy(&tested.stderr)
-    );
-
     let secured = Connection {
         servers: vec![format!("tls://virga:{PASSWORD}@127.0.0.1:{port}")],
         tls: Tls {
@@ -152,6 +131,112 @@ async fn a_server_and_its_clients_prove_each_other_who_they_are() {
         assert!(connect(wrong).await.is_err(), "{index}");
     }
     server.stop().await;
+}
+
+/// Returns the configuration of a server in a cluster.
+fn member(
+    index: usize,
+    directory: &Path,
+    authority: &Authority,
+    port: u16,
+    routes: &[u16],
+) -> Configuration {
+    let name = format!("s{index}");
+    let (certificate, key) = authority.sign(&name);
+    Configuration {
+        listen: (Ipv4Addr::LOCALHOST, port).into(),
+        cluster: Some(nats_server::Cluster {
+            listen: (Ipv4Addr::LOCALHOST, routes[index]).into(),
+            peers: routes
+                .iter()
+                .map(|port| format!("127.0.0.1:{port}"))
+                .collect(),
+            password: PASSWORD.to_owned(),
+        }),
+        zone: Some(format!("z{index}")),
+        store: directory.join("data"),
+        name,
+        max_bytes: 1 << 28,
+        prefix: "virga".to_owned(),
+        password: PASSWORD.to_owned(),
+        tls: Some(nats_server::Tls {
+            certificate,
+            key,
+            authority: authority.path("ca.pem"),
+        }),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn three_servers_that_virga_looks_after_encrypt_between_each_other_and_one_comes_back() {
+    let directory = directory();
+    let authority = Authority::new(directory.path());
+    let (ports, routes) = ([(); 3].map(|()| free_port()), [(); 3].map(|()| free_port()));
+    let binary = nats_binary();
+    let mut servers = Vec::new();
+    for (index, port) in ports.into_iter().enumerate() {
+        let own = directory.path().join(format!("s{index}"));
+        std::fs::create_dir(&own).unwrap();
+        let configuration = member(index, &own, &authority, port, &routes);
+        let server = NatsServer::start(&binary, &own, &configuration).await;
+        servers.push(server.unwrap());
+    }
+    let mut pids = Vec::new();
+    for server in &servers {
+        pids.push(server.ready().await.unwrap());
+    }
+    let connection = Connection {
+        servers: ports
+            .map(|port| format!("tls://virga:{PASSWORD}@127.0.0.1:{port}"))
+            .to_vec(),
+        tls: Tls {
+            required: true,
+            authority: Some(authority.path("ca.pem")),
+            certificate: Some(authority.sign("client")),
+        },
+        ..Connection::default()
+    };
+    let client = connect(&connection).await.unwrap();
+    let layout = Layout {
+        prefix: "virga".to_owned(),
+        replicas: 3,
+        cluster_bytes: 16 << 20,
+        shard_bytes: 16 << 20,
+    };
+    let begun = Instant::now();
+    let streams = loop {
+        match NatsStreams::open(client.clone(), layout.clone()).await {
+            Ok(streams) => break streams,
+            Err(error) => assert!(begun.elapsed() < Duration::from_secs(60), "{error}"),
+        }
+        // JetStream says nowhere when it can make a stream.
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    };
+    settings::check(&client, 3, false).await.unwrap();
+    let log = streams.cluster().await.unwrap();
+    let node = Node::start_with(&directory.path().join("bank"), log, || Time(1));
+    let paid = node.replica.submit(deposit(1, 0, 1)).await;
+    assert_eq!(paid, Ok(Outcome::Balance(1)));
+
+    let mut state = servers[0].state();
+    let killed = Command::new("kill")
+        .arg("-9")
+        .arg(pids[0].to_string())
+        .status();
+    assert!(killed.unwrap().success());
+    let again = state.wait_for(|state| matches!(state, State::Ready { pid } if *pid != pids[0]));
+    drop(again.await.unwrap());
+    let paid = node.replica.submit(deposit(2, 0, 1)).await;
+    assert_eq!(paid, Ok(Outcome::Balance(2)));
+    drop(node.close().await);
+    for server in servers {
+        server.stop().await;
+    }
+    assert!(
+        ports
+            .iter()
+            .all(|port| TcpStream::connect((Ipv4Addr::LOCALHOST, *port)).is_err())
+    );
 }
 
 /// A server with a configuration of the operator's own. It ends with it.
