@@ -7,7 +7,8 @@ use scf::action::{CreateAlias, DeleteAlias, GetAlias, ListAliases, UpdateAlias};
 use scf::types as t;
 
 use super::error;
-use super::functions::{find, key, page};
+use super::functions::{find, key};
+use super::page::page;
 use super::{Caller, Gateway, Serve};
 
 impl Serve for CreateAlias {

@@ -9,7 +9,8 @@ use scf::types as t;
 use scf::{Action, Error};
 
 use super::error::{self, Refused};
-use super::functions::{descending, page, tags};
+use super::functions::tags;
+use super::page::{descending, page};
 use super::{Caller, Gateway, Serve};
 
 impl Serve for CreateCustomDomain {

@@ -5,7 +5,9 @@ mod door;
 mod rejected;
 
 pub(super) use bound::{large_field, long_list, long_text};
-pub(super) use door::{body, is_temporary, is_throttled, is_too_long, no_action, unauthorized};
+pub(super) use door::{
+    body, is_temporary, is_throttled, is_too_long, no_action, operator_denied, unauthorized,
+};
 pub(super) use rejected::{Rejected, object_denied, parameter, rejected, wire_field};
 
 use access::{Denied, PlainRootKey, RateLimited};
@@ -292,12 +294,6 @@ pub(super) fn code_of(field: &str) -> Code {
         "InitTimeout" => Code::LimitExceededInitTimeout,
         _ => Code::InvalidParameterValue,
     }
-}
-
-/// Returns the error for callers without access to the operator's API.
-pub(super) fn operator_denied() -> Error {
-    let message = "only an account's root key may manage keys and roles, and not from inside a function; use a key without a policy";
-    unauthorized(message)
 }
 
 /// Maps a policy's refusal.

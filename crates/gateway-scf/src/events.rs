@@ -14,8 +14,9 @@ use scf::types as t;
 use scf::{Action, Error};
 use telemetry::LogRow;
 
-use super::functions::{descending, find, key, qualified};
+use super::functions::{find, key, qualified};
 use super::logs::time;
+use super::page::descending;
 use super::{Caller, Gateway, Serve, error};
 
 const LIMIT_DEFAULT: i64 = 20;

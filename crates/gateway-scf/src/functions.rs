@@ -9,7 +9,6 @@ mod list;
 
 pub(super) use fields::{number, tags};
 pub(super) use get::get;
-pub(super) use list::{descending, page, page_of};
 
 use std::sync::Arc;
 

@@ -9,7 +9,8 @@ use scf::types as t;
 use scf::{Action, Error};
 use serde_json::Value;
 
-use super::functions::{number, page};
+use super::functions::number;
+use super::page::page;
 use super::{Caller, Gateway, Serve, code, download, error};
 
 impl Serve for PublishLayerVersion {

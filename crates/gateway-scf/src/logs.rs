@@ -7,8 +7,8 @@ use scf::{Action, Error};
 use telemetry::{LogQuery, LogRow, OutcomeFilter, SortKey, SortOrder};
 
 use super::error::{self, Rejected};
-use super::functions::descending;
 use super::invoke::namespace;
+use super::page::descending;
 use super::{Caller, Gateway, Serve};
 
 /// Source: SCF's limits of a search.

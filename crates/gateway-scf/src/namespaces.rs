@@ -6,7 +6,7 @@ use scf::types as t;
 use scf::{Action, Error};
 
 use super::error;
-use super::functions::{descending, page};
+use super::page::{descending, page};
 use super::{Caller, Gateway, Serve};
 
 impl Serve for CreateNamespace {

@@ -1,7 +1,10 @@
-//! The API's actions, as policies and rate limits name them.
+//! The API's actions, as requests, policies and rate limits name them.
 
 use access::Action;
-use scf::ActionInfo;
+use scf::action;
+use scf::{ActionInfo, Call, Error, Service};
+
+use super::error;
 
 /// Returns the API's actions, as policies and rate limits name them.
 pub fn policy_actions() -> Vec<Action<'static>> {
@@ -27,6 +30,25 @@ pub(super) fn named(action: &str) -> Action<'static> {
         names: &[],
     };
     scf::action::find(action).map_or(nothing, policy_action)
+}
+
+/// Returns the requested action of the requested service.
+pub(super) fn known_action(call: &Call<'_>) -> Result<&'static str, Error> {
+    let service = Service::of(call)?;
+    let known = action::find(&call.action).filter(|known| known.service == service);
+    known.map(|known| known.name).ok_or_else(|| {
+        let shown: String = call.action.chars().take(60).collect();
+        let Service { name, version } = service;
+        let message = format!("the action {shown:?} does not exist in version {version} of {name}");
+        let message = if service == scf::TAG {
+            let own = scf::ACTIONS.iter().filter(|one| one.service == service);
+            let own: Vec<_> = own.map(|one| one.name).collect();
+            format!("{message} here; there are {}", own.join(", "))
+        } else {
+            message
+        };
+        error::no_action(message)
+    })
 }
 
 #[cfg(test)]

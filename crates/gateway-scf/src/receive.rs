@@ -17,7 +17,9 @@ use traffic::{
 };
 
 use super::error;
-use super::{Gateway, RequestOrigin, known_action};
+use super::gateway::Gateway;
+use super::origin::RequestOrigin;
+use super::policy_action::known_action;
 
 /// A received body.
 pub(super) struct Received {
@@ -39,6 +41,37 @@ impl Received {
 }
 
 impl Gateway {
+    /// Returns the maximum body size: a package in base64 and space for the other fields.
+    fn body_max(&self) -> usize {
+        let package = (self.limits.package_bytes as usize).div_ceil(3) * 4;
+        let event = 2 * self.limits.sync_event_bytes as usize;
+        package.max(event) + (4 << 20)
+    }
+
+    /// Receives a body of up to `max` bytes from a caller that its headers authenticated. Large bodies wait for memory in fair order
+    /// between accounts.
+    pub(super) async fn receive_for_account(
+        &self,
+        account: AccountId,
+        parts: &Parts,
+        body: Body,
+        max: usize,
+    ) -> Result<(Bytes, Option<FairPermit<AccountId>>), Error> {
+        if announced(&parts.headers).is_some_and(|length| length > max) {
+            return Err(error::body(true, &BodyError::TooLong(max)));
+        }
+        let peer = parts.extensions.get::<Peer>();
+        let connection = peer.map(|peer| peer.connection.clone());
+        let whole = BodyReader::new(body, max, connection).whole().await;
+        match whole.map_err(|e| error::body(true, &e))? {
+            ReceivedBody::Small(body) => Ok((body, None)),
+            ReceivedBody::Large(spooled) => {
+                let (body, share) = self.load(account, &spooled).await?;
+                Ok((body, Some(share)))
+            }
+        }
+    }
+
     /// Receives the body of a request.
     ///
     /// # Errors

@@ -7,7 +7,8 @@ use scf::types as t;
 
 use super::code::flag;
 use super::error;
-use super::functions::{descending, find, key, page};
+use super::functions::{find, key};
+use super::page::{descending, page};
 use super::{Caller, Gateway, Serve};
 
 impl Serve for PublishVersion {

@@ -45,3 +45,9 @@ pub(crate) fn no_action(message: impl Into<String>) -> Error {
 pub(crate) fn unauthorized(message: impl Into<String>) -> Error {
     Error::new(Code::UnauthorizedOperation, message)
 }
+
+/// Returns the error for callers without access to the operator's API.
+pub(crate) fn operator_denied() -> Error {
+    let message = "only an account's root key may manage keys and roles, and not from inside a function; use a key without a policy";
+    unauthorized(message)
+}

@@ -11,12 +11,11 @@ use scf::types::{Filter, ListFunctionsRequest, ListFunctionsResponse};
 
 use super::super::error;
 use super::super::invoke::namespace;
+use super::super::page::{descending, page};
 use super::super::{Caller, Gateway, Serve, show};
 
 /// Source: SCF's limits of a list.
 const FILTERS_MAX: usize = 10;
-const LIMIT_DEFAULT: i64 = 20;
-const LIMIT_MAX: i64 = 100;
 
 impl Serve for ListFunctions {
     async fn serve(
@@ -48,46 +47,6 @@ impl Serve for ListFunctions {
             functions: page.map(|stored| show::summary(&stored.value)).collect(),
             total_count,
         })
-    }
-}
-
-/// Parses the offset and the length of a page.
-pub(in super::super) fn page(
-    offset: Option<i64>,
-    limit: Option<i64>,
-) -> Result<(usize, usize), Error> {
-    page_of(offset, limit, LIMIT_MAX)
-}
-
-/// Parses the offset and the length of a page of up to `most` items.
-pub(in super::super) fn page_of(
-    offset: Option<i64>,
-    limit: Option<i64>,
-    most: i64,
-) -> Result<(usize, usize), Error> {
-    let offset = offset.unwrap_or(0);
-    let begin = usize::try_from(offset).map_err(|_| {
-        error::wire_field("Offset", format!("{offset} is not allowed; 0 and more are"))
-    })?;
-    let limit = limit.unwrap_or(LIMIT_DEFAULT);
-    match usize::try_from(limit) {
-        Ok(length) if limit <= most => Ok((begin, length)),
-        _ => {
-            let message = format!("{limit} is not allowed; 0 to {most} are");
-            Err(error::wire_field("Limit", message))
-        }
-    }
-}
-
-/// Parses whether the order is descending.
-pub(in super::super) fn descending(order: Option<&str>) -> Result<bool, Error> {
-    match order.map(str::to_ascii_uppercase).as_deref() {
-        None | Some("" | "DESC") => Ok(true),
-        Some("ASC") => Ok(false),
-        Some(other) => Err(error::wire_field(
-            "Order",
-            format!("{other:?} is not allowed; ASC and DESC are"),
-        )),
     }
 }
 

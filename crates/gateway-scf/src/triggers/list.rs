@@ -5,7 +5,8 @@ use scf::Error;
 use scf::action::ListTriggers;
 use scf::types as t;
 
-use super::super::functions::{descending, find, page_of};
+use super::super::functions::find;
+use super::super::page::{descending, page_of};
 use super::super::{Caller, Gateway, Serve, error};
 use super::show::shown;
 
