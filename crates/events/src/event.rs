@@ -95,8 +95,18 @@ impl QueueKey {
     }
 }
 
+/// One attempt of an event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct AttemptId {
+    /// The event's request id.
+    pub request: RequestId,
+    /// Counts the attempts of the event, from 1. A move to another queue ends one, too, so that a late completion of an earlier attempt
+    /// never ends a later one.
+    pub number: u32,
+}
+
 /// An event to enqueue.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NewEvent {
     /// The idempotency key: a second event with the same request id is a duplicate and does not run.
     pub request: RequestId,
@@ -121,6 +131,8 @@ pub struct NewEvent {
 pub struct QueuedEvent {
     /// The request id.
     pub request: RequestId,
+    /// The number of its next attempt, or of the one in progress.
+    pub attempt: u32,
     /// The function that it runs.
     pub function: FunctionKey,
     /// The version or alias.
@@ -145,6 +157,16 @@ pub struct QueuedEvent {
     pub event: Bytes,
 }
 
+impl QueuedEvent {
+    /// Returns the attempt that its completion names.
+    pub fn attempt(&self) -> AttemptId {
+        AttemptId {
+            request: self.request,
+            number: self.attempt,
+        }
+    }
+}
+
 /// Number of failed attempts that were retried.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Failures {
@@ -161,8 +183,8 @@ pub enum Completion {
     Succeeded,
     /// The attempt failed and is retried.
     Retry {
-        /// The time of the next attempt.
-        due: Time,
+        /// The time until the next attempt, in microseconds.
+        delay: u64,
         /// The failed attempts so far.
         failures: Failures,
     },

@@ -3,20 +3,22 @@
 //! An event is fsynced before its acceptance is answered. It stays until it has run, failed permanently or been cancelled, and
 //! each of these completions is recorded.
 //!
-//! [`Queue`] stores events; the runner, in `engine`, runs them.
+//! [`Queue`] stores events; the runner, in `engine`, runs them. Below it, [`machine`] is a deterministic state machine, which `replica` runs
+//! embedded or on a log.
 //!
 //! Owns `events.sqlite`: queued events, their history, and the usage ledger. Never knows functions' instances, HTTP, or who
 //! runs an event.
 #![forbid(unsafe_code)]
 
 mod event;
+pub mod machine;
 mod queue_clock;
 mod sqlite;
 pub mod usage;
 
 pub use event::{
-    Backlog, Completion, EventOrigin, EventPage, EventQuery, EventRow, EventState, Failures,
-    NewEvent, QueueKey, QueuedEvent,
+    AttemptId, Backlog, Completion, EventOrigin, EventPage, EventQuery, EventRow, EventState,
+    Failures, NewEvent, QueueKey, QueuedEvent,
 };
 pub use queue_clock::QueueClock;
 pub use sqlite::{Budget, SqliteQueue};
@@ -25,6 +27,7 @@ use std::fmt::Debug;
 use std::future::Future;
 use std::pin::Pin;
 
+use dispatch::Time;
 use dispatch::events::QueuePosition;
 use model::{AccountId, FailureKind, RequestId};
 use thiserror::Error;
@@ -115,11 +118,11 @@ pub trait Queue: Debug + Send + Sync + 'static {
     fn accept_batch(&self, events: Vec<NewEvent>) -> Vec<QueueFuture<'static, ()>>;
     /// Returns the stream of events enqueued since the queue was opened, in order. Returns `None` after the first call.
     fn enqueued_events(&self) -> Option<mpsc::UnboundedReceiver<EnqueuedEvent>>;
-    /// Returns the highest event number at the time the queue was opened.
+    /// Returns the highest number that an event can have had when the queue was opened.
     fn last_seq_at_open(&self) -> u64;
     /// Returns the highest account id that was ever stored, or 0.
     fn highest_account(&self) -> QueueFuture<'_, u64>;
-    /// Closes an account for as long as this process runs: later writes of it are dropped and reported as stored.
+    /// Closes an account for good: later writes of it are dropped and reported as stored.
     fn close(&self, account: AccountId) -> QueueFuture<'_, ()>;
     /// Counts the rows of an account.
     fn account_counts(&self, account: AccountId) -> QueueFuture<'_, AccountCounts>;
@@ -136,16 +139,21 @@ pub trait Queue: Debug + Send + Sync + 'static {
     ) -> QueueFuture<'a, NextEvents>;
     /// Returns an event that still waits in a queue.
     fn get(&self, seq: u64) -> QueueFuture<'_, Option<QueuedEvent>>;
-    /// Records the completion of an attempt together with its usage. Idempotent.
+    /// Records the completion of an attempt together with its usage, unless one of that attempt was recorded before. Returns when the
+    /// event is due again, if it waits.
     fn complete(
         &self,
-        seq: u64,
+        attempt: AttemptId,
         failure: Option<FailureKind>,
         completion: Completion,
         usage: Option<UsageEntry>,
-    ) -> QueueFuture<'_, ()>;
-    /// Moves a dead-lettered event back into its function's queue as a new event.
-    fn replay(&self, seq: u64) -> QueueFuture<'_, ()>;
+    ) -> QueueFuture<'_, Option<Time>>;
+    /// Cancels an event that waits. Returns false if it does not wait any more.
+    fn terminate(&self, request: RequestId, failure: FailureKind) -> QueueFuture<'_, bool>;
+    /// Drops a dead event or an undelivered dead letter. Returns false if it is neither.
+    fn discard(&self, request: RequestId) -> QueueFuture<'_, bool>;
+    /// Moves an event that failed permanently back into its function's queue as a new event. Returns false if it has not failed.
+    fn replay(&self, request: RequestId) -> QueueFuture<'_, bool>;
     /// Searches events, completed ones included.
     fn find(&self, query: EventQuery) -> QueueFuture<'_, EventPage>;
     /// Returns an event by its request id.

@@ -1,14 +1,14 @@
 //! The usage ledger: each finished invocation is counted exactly once.
 //!
 //! The completion of an asynchronous event and its usage entry are written in one commit. A synchronous call is answered without
-//! waiting for the disk: its entry is summed in memory until the next commit, within [`COMMIT_INTERVAL`]. Meanwhile a
-//! [`UsageJournal`] holds it, so that it survives a kill of virga. A power failure loses at most the last second.
+//! waiting for the disk: its entry is summed in memory and counted a moment later. Meanwhile a [`UsageJournal`] holds it, so that it
+//! survives a kill of virga. The command that counts it names the numbers of its entries, and applies only if the ledger includes
+//! the journal up to there. A power failure loses at most the last seconds.
 
 mod journal;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use model::{FailureKind, FunctionKey, Version};
 use serde::{Deserialize, Serialize};
@@ -17,9 +17,6 @@ use tracing::warn;
 
 pub(crate) use self::journal::UsageJournal;
 
-/// Minimum interval between commits that contain only usage of synchronous calls. A commit takes up to 2 ms of CPU time, however
-/// many entries it has.
-pub(crate) const COMMIT_INTERVAL: Duration = Duration::from_millis(200);
 const HOUR_MS: i64 = 3_600_000;
 
 /// Key of a ledger row: a function's version and the hour since the Unix epoch in which the invocation started.
@@ -45,7 +42,7 @@ pub struct UsageTotals {
     /// Billed duration in milliseconds, rounded up per invocation.
     pub billed_ms: u64,
     /// Billed duration times configured memory, MB × ms.
-    pub(crate) mb_ms: u64,
+    pub mb_ms: u64,
     /// Bytes of responses.
     pub out_bytes: u64,
 }
@@ -106,7 +103,11 @@ impl UsageEntry {
     }
 }
 
-/// Usage that waits for the next commit. Clones share it. Its size is bounded by the number of functions, not of calls.
+/// Identifies a journal in the ledger. A node that is restored or copied begins a new one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct JournalId(pub [u8; 16]);
+
+/// Usage that waits to be counted. Clones share it. Its size is bounded by the number of functions, not of calls.
 #[derive(Clone, Debug)]
 pub(crate) struct PendingUsage {
     inner: Arc<Mutex<Inner>>,
@@ -119,35 +120,33 @@ struct Inner {
     /// Journal number of the last entry in `sums`.
     last: u64,
     /// Highest journal number that the ledger includes.
-    committed: u64,
+    counted: u64,
     failure_log: FailureLog,
 }
 
-/// Usage taken for one commit.
-#[derive(Debug)]
+/// Usage that is being counted.
+#[derive(Clone, Debug)]
 pub(crate) struct UsageBatch {
-    pub(crate) sums: HashMap<UsageKey, UsageTotals>,
-    /// Journal number of its last entry.
-    pub(crate) last: u64,
+    pub(crate) journal: JournalId,
+    /// The journal number up to which the ledger includes the journal.
+    pub(crate) from: u64,
+    /// Journal number of the last entry.
+    pub(crate) to: u64,
+    pub(crate) sums: Vec<UsageEntry>,
 }
 
 impl PendingUsage {
-    /// Creates it with the entries that a kill kept from the ledger. `committed` is the highest number that the ledger includes.
+    /// Creates it with the entries that the ledger lacks. `counted` is the highest number that the ledger includes.
     pub(crate) fn starting(
         journal: UsageJournal,
-        uncommitted: Vec<UsageEntry>,
-        committed: u64,
+        uncounted: Vec<UsageEntry>,
+        counted: u64,
     ) -> Self {
-        let last = journal.last();
-        let mut sums = HashMap::new();
-        for entry in uncommitted {
-            add(&mut sums, entry.key, entry.totals);
-        }
         let inner = Inner {
-            sums,
+            sums: sum(uncounted),
+            last: journal.last(),
             journal,
-            last,
-            committed,
+            counted,
             failure_log: FailureLog::default(),
         };
         Self {
@@ -155,17 +154,17 @@ impl PendingUsage {
         }
     }
 
-    /// Adds an entry, which from then on survives a kill. Returns true if it is the first, so that the writer must be woken.
+    /// Adds an entry, which from then on survives a kill. Returns true if it is the first, so that it must be seen to.
     pub(crate) fn add(&self, entry: UsageEntry) -> bool {
         let mut inner = self.lock();
         let inner = &mut *inner;
         let first = inner.sums.is_empty();
-        match inner.journal.append(&entry, inner.committed) {
+        match inner.journal.append(&entry, inner.counted) {
             Ok(number) => {
                 inner.last = number;
                 inner.failure_log.success();
             }
-            // The entry still goes into the next commit.
+            // The entry is still counted, unless virga is killed before.
             Err(error) => {
                 if let Some(times) = inner.failure_log.failure() {
                     warn!(%error, times, "failed to write the usage journal; a kill before the next commit loses usage");
@@ -176,35 +175,60 @@ impl PendingUsage {
         first
     }
 
-    /// Takes all entries for a commit.
-    pub(crate) fn take(&self) -> UsageBatch {
+    /// Takes all entries to count them; `None` if there are none. The batch is given back by one of the next three methods before
+    /// another is taken.
+    pub(crate) fn take(&self) -> Option<UsageBatch> {
         let mut inner = self.lock();
-        UsageBatch {
-            sums: std::mem::take(&mut inner.sums),
-            last: inner.last,
+        if inner.sums.is_empty() {
+            return None;
         }
+        let sums = std::mem::take(&mut inner.sums).into_iter();
+        Some(UsageBatch {
+            journal: inner.journal.id(),
+            from: inner.counted,
+            to: inner.last,
+            sums: sums
+                .map(|(key, totals)| UsageEntry { key, totals })
+                .collect(),
+        })
     }
 
-    /// Sets the highest journal number that the ledger includes after a commit.
-    pub(crate) fn committed(&self, last: u64) {
-        self.lock().committed = last;
+    /// Sets the highest journal number that the ledger includes.
+    pub(crate) fn counted(&self, to: u64) {
+        self.lock().counted = to;
     }
 
-    /// Returns entries whose commit failed.
-    pub(crate) fn restore(&self, gathered: UsageBatch) {
+    /// Takes entries back that were not counted.
+    pub(crate) fn restore(&self, batch: UsageBatch) {
         let mut inner = self.lock();
-        for (key, totals) in gathered.sums {
+        for UsageEntry { key, totals } in batch.sums {
             add(&mut inner.sums, key, totals);
         }
     }
 
-    pub(crate) fn is_empty(&self) -> bool {
-        self.lock().sums.is_empty()
+    /// Takes from the journal what the ledger lacks, because it includes more or less of it than was known.
+    ///
+    /// # Errors
+    /// The journal cannot be read.
+    pub(crate) fn reload(&self, counted: u64) -> std::io::Result<()> {
+        let mut inner = self.lock();
+        inner.sums = sum(inner.journal.after(counted)?);
+        inner.counted = counted;
+        inner.last = inner.journal.last().max(counted);
+        Ok(())
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn sum(entries: Vec<UsageEntry>) -> HashMap<UsageKey, UsageTotals> {
+    let mut sums = HashMap::new();
+    for entry in entries {
+        add(&mut sums, entry.key, entry.totals);
+    }
+    sums
 }
 
 fn add(sums: &mut HashMap<UsageKey, UsageTotals>, key: UsageKey, totals: UsageTotals) {

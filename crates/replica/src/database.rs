@@ -152,6 +152,20 @@ impl<M: Machine> Database<M> {
         &self.connection
     }
 
+    /// Applies commands as one record, and syncs it if asked to. A replica does this in its thread; this is for what has the database to
+    /// itself.
+    ///
+    /// # Errors
+    /// Fails if the database does; then nothing is applied.
+    pub fn apply_alone(
+        &mut self,
+        now: Time,
+        commands: &[M::Command],
+        sync: bool,
+    ) -> rusqlite::Result<Vec<M::Output>> {
+        self.apply_own(now, commands, &[], sync)
+    }
+
     /// Applies commands and controls as one record of this process's own, and syncs it if asked to.
     pub(crate) fn apply_own<'c>(
         &mut self,

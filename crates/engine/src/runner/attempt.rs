@@ -54,7 +54,7 @@ impl Runner {
             }
         }
         let then = match self.shared.queue.get(seq).await {
-            Ok(Some(queued)) => self.aborted(seq, &queued, None).await,
+            Ok(Some(queued)) => self.aborted(&queued, None).await,
             Ok(None) => Disposition::Removed,
             Err(error) => {
                 warn!(seq, %error, "failed to read a cancelled event; it will be redelivered");
@@ -82,9 +82,7 @@ impl Runner {
         }
         let rules = self.rules(&queued);
         if let Some((kind, completion)) = self.unfit(&queued, &rules) {
-            return self
-                .complete(seq, &queued, Some(kind), completion, None)
-                .await;
+            return self.complete(&queued, Some(kind), completion, None).await;
         }
         let (queued, cached) = self.cache_body(queued);
         let ran = match self.place(attempt, turn, &queued).await {
@@ -96,12 +94,12 @@ impl Runner {
         };
         match ran {
             AttemptEnd::NotRun(then) => then,
-            AttemptEnd::Aborted(usage) => self.aborted(seq, &queued, usage).await,
+            AttemptEnd::Aborted(usage) => self.aborted(&queued, usage).await,
             AttemptEnd::Succeeded(usage) => {
-                self.complete(seq, &queued, None, Completion::Succeeded, usage)
+                self.complete(&queued, None, Completion::Succeeded, usage)
                     .await
             }
-            AttemptEnd::Failed(failed) => self.failed(seq, &queued, &rules, failed).await,
+            AttemptEnd::Failed(failed) => self.failed(&queued, &rules, failed).await,
         }
     }
 
@@ -225,13 +223,7 @@ impl Runner {
         }
     }
 
-    async fn failed(
-        &self,
-        seq: u64,
-        queued: &QueuedEvent,
-        rules: &Rules,
-        failed: Failed,
-    ) -> Disposition {
+    async fn failed(&self, queued: &QueuedEvent, rules: &Rules, failed: Failed) -> Disposition {
         let Failed {
             fault,
             kind,
@@ -250,7 +242,7 @@ impl Runner {
         let (count, now) = (*count, self.shared.queue.clock().now());
         let completion = match retry_decision(&rules.policy, now, queued.accepted, fault, count) {
             RetryDecision::Retry { at } => Completion::Retry {
-                due: at,
+                delay: at.0.saturating_sub(now.0),
                 failures: Failures { user, system },
             },
             RetryDecision::GiveUp => Completion::Failed {
@@ -259,53 +251,53 @@ impl Runner {
             },
         };
         debug!(function = %queued.function.name, request = %queued.request, status = kind.number(), ?fault, "an attempt failed");
-        self.complete(seq, queued, Some(kind), completion, usage)
-            .await
+        self.complete(queued, Some(kind), completion, usage).await
     }
 
-    async fn aborted(
-        &self,
-        seq: u64,
-        queued: &QueuedEvent,
-        usage: Option<UsageEntry>,
-    ) -> Disposition {
+    async fn aborted(&self, queued: &QueuedEvent, usage: Option<UsageEntry>) -> Disposition {
         let failure = Some(FailureKind::Cancelled);
-        self.complete(seq, queued, failure, Completion::Aborted, usage)
+        self.complete(queued, failure, Completion::Aborted, usage)
             .await
     }
 
     /// Records a completion and retries until it is on disk. Until then the attempt counts as in progress.
     pub(super) async fn complete(
         &self,
-        seq: u64,
         queued: &QueuedEvent,
         failure: Option<FailureKind>,
         completion: Completion,
         usage: Option<UsageEntry>,
     ) -> Disposition {
-        let (then, step) = match &completion {
-            Completion::Retry { due, .. } => (Disposition::Retry { due: *due }, EventStep::Retried),
-            Completion::Succeeded => (Disposition::Removed, EventStep::Delivered),
-            Completion::Aborted => (Disposition::Removed, EventStep::Aborted),
-            Completion::Delivered => (Disposition::Removed, EventStep::DeadLettered),
+        let step = match &completion {
+            Completion::Retry { .. } => EventStep::Retried,
+            Completion::Succeeded => EventStep::Delivered,
+            Completion::Aborted => EventStep::Aborted,
+            Completion::Delivered => EventStep::DeadLettered,
             Completion::Failed { why, to } => {
                 let shown: String = why.chars().take(200).collect();
                 warn!(function = %queued.function.name, request = %queued.request, status = ending_number(failure), why = shown,
                     dead_letter = to.is_some(), "an event failed permanently");
-                (Disposition::Removed, EventStep::Failed)
+                EventStep::Failed
             }
         };
-        let queue = &self.shared.queue;
-        while let Err(error) = queue
-            .complete(seq, failure, completion.clone(), usage.clone())
-            .await
-        {
-            // At debug level: the writer thread logs the error once for all events.
-            debug!(request = %queued.request, %error, "failed to record a completion; will retry");
+        let retried = matches!(completion, Completion::Retry { .. });
+        let (queue, attempt) = (&self.shared.queue, queued.attempt());
+        let due = loop {
+            let recorded = queue.complete(attempt, failure, completion.clone(), usage.clone());
+            match recorded.await {
+                Ok(due) => break due,
+                // At debug level: the writer logs the error once for all events.
+                Err(error) => {
+                    debug!(request = %queued.request, %error, "failed to record a completion; will retry");
+                }
+            }
             tokio::time::sleep(COMPLETION_RETRY_INTERVAL).await;
-        }
+        };
         self.shared.metrics.event(step);
-        then
+        match due.filter(|_| retried) {
+            Some(due) => Disposition::Retry { due },
+            None => Disposition::Removed,
+        }
     }
 }
 

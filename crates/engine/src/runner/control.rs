@@ -1,7 +1,7 @@
 //! Operations on single events: cancel, discard and replay.
 
 use dispatch::events::{Disposition, FunctionQueueId, QueueInput, QueuePosition};
-use events::{Completion, EventRow, EventState, QueueError, QueueKey};
+use events::{EventRow, EventState, QueueError, QueueKey};
 use model::FailureKind;
 use telemetry::EventStep;
 
@@ -14,6 +14,16 @@ pub enum ControlOutcome {
     Applied,
     /// The event had completed already.
     TooLate,
+}
+
+impl ControlOutcome {
+    fn of(applied: bool) -> Self {
+        if applied {
+            Self::Applied
+        } else {
+            Self::TooLate
+        }
+    }
 }
 
 impl Runner {
@@ -37,38 +47,31 @@ impl Runner {
             attempt.stop(gracefully);
             return Ok(ControlOutcome::Applied);
         };
-        self.complete_held(
-            queue,
-            row,
-            Some(FailureKind::Cancelled),
-            Completion::Aborted,
-        )
-        .await?;
+        let cancelled = FailureKind::Cancelled;
+        let terminated = self.shared.queue.terminate(row.request, cancelled).await;
+        self.release(queue, row.seq, terminated.is_ok());
+        if !terminated? {
+            return Ok(ControlOutcome::TooLate);
+        }
         self.shared.metrics.event(EventStep::Aborted);
         Ok(ControlOutcome::Applied)
     }
 
     /// Discards a dead or undelivered event.
     pub async fn discard(&self, row: &EventRow) -> Result<ControlOutcome, QueueError> {
-        let failure = Some(FailureKind::Cancelled);
-        match row.state {
-            EventState::Dead => {
-                let queue = &self.shared.queue;
-                queue
-                    .complete(row.seq, failure, Completion::Delivered, None)
-                    .await?;
-                Ok(ControlOutcome::Applied)
-            }
+        let queue = match row.state {
+            EventState::Dead => None,
             EventState::Undelivered => match self.hold(row) {
-                Some(queue) => {
-                    self.complete_held(queue, row, failure, Completion::Delivered)
-                        .await?;
-                    Ok(ControlOutcome::Applied)
-                }
-                None => Ok(ControlOutcome::TooLate),
+                Some(queue) => Some(queue),
+                None => return Ok(ControlOutcome::TooLate),
             },
-            _ => Ok(ControlOutcome::TooLate),
+            _ => return Ok(ControlOutcome::TooLate),
+        };
+        let discarded = self.shared.queue.discard(row.request).await;
+        if let Some(queue) = queue {
+            self.release(queue, row.seq, discarded.is_ok());
         }
+        discarded.map(ControlOutcome::of)
     }
 
     /// Replays an event that failed permanently.
@@ -81,11 +84,11 @@ impl Runner {
             },
             _ => return Ok(ControlOutcome::TooLate),
         };
-        let replayed = self.shared.queue.replay(row.seq).await;
+        let replayed = self.shared.queue.replay(row.request).await;
         if let Some(queue) = queue {
             self.release(queue, row.seq, replayed.is_ok());
         }
-        replayed.map(|()| ControlOutcome::Applied)
+        replayed.map(ControlOutcome::of)
     }
 
     /// Prevents an event from being started. Returns `None` if an attempt is in progress.
@@ -97,22 +100,6 @@ impl Runner {
             seq: row.seq,
         };
         core.function_queues.hold(queue, order).then_some(queue)
-    }
-
-    async fn complete_held(
-        &self,
-        queue: FunctionQueueId,
-        row: &EventRow,
-        failure: Option<FailureKind>,
-        completion: Completion,
-    ) -> Result<(), QueueError> {
-        let done = self
-            .shared
-            .queue
-            .complete(row.seq, failure, completion, None)
-            .await;
-        self.release(queue, row.seq, done.is_ok());
-        done
     }
 
     fn release(&self, queue: FunctionQueueId, seq: u64, gone: bool) {

@@ -91,7 +91,7 @@ impl Runner {
                 // A success widens the queue's concurrency.
                 self.step(QueueInput::Assigned { queue, seq });
                 return self
-                    .complete(seq, &queued, None, Completion::Delivered, None)
+                    .complete(&queued, None, Completion::Delivered, None)
                     .await;
             }
             Err(DeliveryError::Refused(why)) => why,
@@ -109,18 +109,13 @@ impl Runner {
         let distance = policy
             .after_system_fault
             .saturating_mul(1 << tries.min(40).saturating_sub(1));
-        let due = self
-            .shared
-            .queue
-            .clock()
-            .now()
-            .after(distance.min(policy.max_delay));
+        let delay = distance.min(policy.max_delay);
         let failures = Failures {
             system: tries,
             ..queued.failures
         };
-        let again = Completion::Retry { due, failures };
-        self.complete(seq, &queued, Some(FailureKind::PlatformFault), again, None)
+        let again = Completion::Retry { delay, failures };
+        self.complete(&queued, Some(FailureKind::PlatformFault), again, None)
             .await
     }
 

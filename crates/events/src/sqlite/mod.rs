@@ -1,156 +1,99 @@
-//! The embedded queue: one SQLite file with a write-ahead log, fsynced before a write is answered.
+//! The embedded queue: the state machine of events over one SQLite file, fsynced before a write is answered.
 //!
-//! One thread writes, with group commit: all commands that wait go into one transaction, so that one fsync serves all events that
+//! `replica` writes, with group commit: all commands that wait go into one transaction, so that one fsync serves all events that
 //! came during the last one. A second thread reads for the runner over its own connection and never waits for an fsync. A third
-//! serves the queries of the API.
+//! serves the queries of the API, and a fourth counts usage and removes old history.
 
-mod batch;
-mod purge;
+mod budget;
+mod housekeeping;
 mod queries;
-mod quota;
 mod reader;
 #[cfg(test)]
 mod tests;
-mod writer;
+
+pub use self::budget::Budget;
 
 use std::path::Path;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{SyncSender, sync_channel};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::sync::atomic::AtomicBool;
+use std::sync::mpsc::{Sender, SyncSender, channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
 
 use dispatch::Time;
 use dispatch::events::QueuePosition;
-use model::{AccountId, FailureKind, RequestId};
+use futures_util::FutureExt;
+use model::{AccountId, FailureKind, RequestId, ending_number};
+use replica::{Database, Limits, Replica, SubmitError, Submitted};
 use rusqlite::{Connection, OptionalExtension};
 use telemetry::FailureLog;
 use tokio::sync::{mpsc, oneshot};
 
-use self::quota::{AccountQuotas, AdmissionRule, Deltas, ExceededLimit};
+use self::housekeeping::{Announcer, Housekeeping, Task};
 use self::reader::ReadJob;
-use self::writer::{Command, Writer, WriterMessage};
 use super::{
-    AccountCounts, Backlog, Completion, EnqueuedEvent, EventOrigin, EventPage, EventQuery,
-    EventRow, NewEvent, NextEvents, Queue, QueueClock, QueueError, QueueFuture, QueueKey,
-    QueuedEvent,
+    AccountCounts, AttemptId, Backlog, Completion, EnqueuedEvent, EventOrigin, EventPage,
+    EventQuery, EventRow, NewEvent, NextEvents, Queue, QueueClock, QueueError, QueueFuture,
+    QueueKey, QueuedEvent,
+};
+use crate::machine::{
+    self, Admission, AdmissionRule, EventCommand, EventMachine, EventOutput, ExceededLimit,
+    Refusal, Totals,
 };
 use crate::usage::{PendingUsage, UsageEntry, UsageJournal, UsageKey, UsageQuery, UsageTotals};
 
-/// Maximum number of commands that wait for the writer.
+/// Maximum number of commands that wait to be written.
 const MAX_PENDING_WRITES: usize = 8192;
-/// Maximum bytes of events that wait for the writer.
+/// Maximum bytes of events that wait to be written.
 const MAX_PENDING_BYTES: u64 = 64 << 20;
-/// Minimum bytes that an event counts for while it waits for the writer. It makes the byte quota bound the number of events too.
+/// Minimum bytes that an event counts for while it waits to be written. It makes the byte quota bound the number of events too.
 const MIN_PENDING_BYTES: u64 = MAX_PENDING_BYTES / MAX_PENDING_WRITES as u64;
-/// Approximate bytes of an event on disk besides its body.
-const ROW_BYTES: u64 = 256;
-
-const SCHEMA: &str = "
-    PRAGMA auto_vacuum = INCREMENTAL;
-    PRAGMA journal_mode = WAL;
-    PRAGMA synchronous = FULL;
-    PRAGMA journal_size_limit = 67108864;
-    PRAGMA wal_autocheckpoint = 4000;
-    CREATE TABLE IF NOT EXISTS queue (id INTEGER PRIMARY KEY, key TEXT NOT NULL UNIQUE);
-    CREATE TABLE IF NOT EXISTS event (
-        seq INTEGER PRIMARY KEY, request BLOB NOT NULL UNIQUE, function INTEGER NOT NULL, queue INTEGER NOT NULL,
-        due INTEGER NOT NULL, state INTEGER NOT NULL, source TEXT NOT NULL, qualifier TEXT NOT NULL, routing TEXT,
-        accepted INTEGER NOT NULL, ended INTEGER, user_failures INTEGER NOT NULL, system_failures INTEGER NOT NULL,
-        status INTEGER, message TEXT, body BLOB, depth INTEGER NOT NULL DEFAULT 0, trace TEXT
-    );
-    CREATE INDEX IF NOT EXISTS queued ON event (queue, due, seq) WHERE state <= 1;
-    CREATE INDEX IF NOT EXISTS history ON event (function, accepted);
-    CREATE INDEX IF NOT EXISTS ended ON event (ended) WHERE state >= 2;
-    CREATE TABLE IF NOT EXISTS usage (
-        function INTEGER NOT NULL, version TEXT NOT NULL, hour INTEGER NOT NULL, invocations INTEGER NOT NULL,
-        errors INTEGER NOT NULL, throttles INTEGER NOT NULL, billed_ms INTEGER NOT NULL, mb_ms INTEGER NOT NULL,
-        out_bytes INTEGER NOT NULL, PRIMARY KEY (function, version, hour)
-    ) WITHOUT ROWID;
-    CREATE TABLE IF NOT EXISTS reached (id INTEGER PRIMARY KEY CHECK (id = 1), time INTEGER NOT NULL);
-    INSERT OR IGNORE INTO reached VALUES (1, 0);
-    CREATE TABLE IF NOT EXISTS counted (id INTEGER PRIMARY KEY CHECK (id = 1), number INTEGER NOT NULL);
-    INSERT OR IGNORE INTO counted VALUES (1, 0);
-    PRAGMA user_version = 4;
-";
-
-/// The schema version of this build.
-const VERSION: i64 = 1 + MIGRATIONS.len() as i64;
-
-/// The migration from each version to the next, starting with version 1. Each is one transaction, so that a kill leaves the file at
-/// either version. Never edit one: it has run on users' disks.
-const MIGRATIONS: &[&str] = &[
-    // Version 1 did not store the recursion depth.
-    "ALTER TABLE event ADD COLUMN depth INTEGER NOT NULL DEFAULT 0;
-     PRAGMA user_version = 2;",
-    // Version 2 had other names for queues and for the keys of dead letters.
-    "ALTER TABLE lane RENAME TO queue;
-     ALTER TABLE event RENAME COLUMN lane TO queue;
-     UPDATE queue SET key = 'dead-letters/' || substr(key, 9) WHERE key LIKE 'letters/%';
-     PRAGMA user_version = 3;",
-    // Version 3 did not store the trace context.
-    "ALTER TABLE event ADD COLUMN trace TEXT;
-     PRAGMA user_version = 4;",
-];
-
-/// Limits of the stored data.
-#[derive(Clone, Copy, Debug)]
-pub struct Budget {
-    /// Maximum bytes of events that have not completed and of dead events.
-    pub bytes: u64,
-    /// Retention of completed events.
-    pub history: Duration,
-    /// Maximum number of completed events.
-    pub history_events: u64,
-    /// Retention of the usage ledger.
-    pub usage: Duration,
-}
+/// Rows of an account that are removed per command.
+const PURGE_ROWS: u32 = 1000;
 
 /// A queue in one SQLite file.
 #[derive(Debug)]
 pub struct SqliteQueue {
-    commands: SyncSender<WriterMessage>,
+    writes: Writes,
     runner_reads: SyncSender<ReadJob>,
     query_reads: SyncSender<ReadJob>,
     enqueued_events: Mutex<Option<mpsc::UnboundedReceiver<EnqueuedEvent>>>,
-    counts: Arc<Counts>,
-    pending_writes: Arc<Mutex<AccountQuotas>>,
+    totals: Arc<Totals>,
     pending: PendingUsage,
     last_seq_at_open: u64,
     clock: QueueClock,
     budget: Budget,
 }
 
-/// Receives the result of a write.
-type AnswerReceiver = oneshot::Receiver<Result<(), QueueError>>;
-
-/// Totals of the stored events as of the last commit.
+/// The threads that write. Dropping it ends them, and waits until the file is closed.
 #[derive(Debug)]
-struct Counts {
-    events: AtomicU64,
-    bytes: Mutex<AccountQuotas>,
+struct Writes {
+    running: Option<Running>,
 }
 
-impl Counts {
-    fn bytes(&self) -> MutexGuard<'_, AccountQuotas> {
-        self.bytes.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// The capacity that a waiting event occupies in the writer's inbox. Dropping it releases the capacity.
 #[derive(Debug)]
-struct WriteSlot {
-    pending_writes: Arc<Mutex<AccountQuotas>>,
-    account: AccountId,
-    bytes: u64,
+struct Running {
+    replica: Replica<EventMachine>,
+    tasks: Sender<Task>,
+    housekeeping: JoinHandle<()>,
+    writer: JoinHandle<Database<EventMachine>>,
 }
 
-impl Drop for WriteSlot {
+impl Drop for Writes {
     fn drop(&mut self) {
-        let mut pending_writes = self
-            .pending_writes
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        pending_writes.change(self.account, -(self.bytes as i64));
+        let Some(Running {
+            replica,
+            tasks,
+            housekeeping,
+            writer,
+        }) = self.running.take()
+        else {
+            return;
+        };
+        // The writer holds a sender, too, so the thread is ended by a task.
+        let _ = tasks.send(Task::End);
+        let _ = housekeeping.join();
+        drop(replica);
+        let _ = writer.join();
     }
 }
 
@@ -169,75 +112,61 @@ impl SqliteQueue {
     }
 
     fn try_open(path: &Path, budget: Budget) -> Result<Self, Box<dyn std::error::Error>> {
-        let connect = || -> rusqlite::Result<Connection> {
-            let connection = Connection::open(path)?;
-            connection.busy_timeout(Duration::from_secs(5))?;
-            Ok(connection)
-        };
-        let connection = connect()?;
-        let version: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
-        if version > VERSION {
-            return Err(format!(
-                "a newer virga wrote it (format {version}, this one reads up to {VERSION}); upgrade"
-            )
-            .into());
-        }
-        // Version 0 is a new file.
-        let applied = if version == 0 {
-            MIGRATIONS.len()
-        } else {
-            version as usize - 1
-        };
-        for migration in &MIGRATIONS[applied..] {
-            connection.execute_batch(&format!("BEGIN; {migration} COMMIT;"))?;
-        }
-        connection.execute_batch(SCHEMA)?;
-        let number = |sql: &str| connection.query_row(sql, [], |row| row.get::<_, i64>(0));
-        let last_seq_at_open = number("SELECT COALESCE(MAX(seq), 0) FROM event")? as u64;
-        let reached = number("SELECT time FROM reached")? as u64;
-        let clock = QueueClock::starting(Time(reached));
-        let events = number("SELECT COUNT(*) FROM event WHERE state <= 1")? as u64;
-        let counts = Arc::new(Counts {
-            events: AtomicU64::new(events),
-            bytes: Mutex::new(quotas(&connection, budget.bytes)?),
-        });
-        let history = number("SELECT COUNT(*) FROM event WHERE state >= 10")? as u64;
-        let runner_reads = reader::start("events-reader", connect()?)?;
-        let query_reads = reader::start("events-queries", connect()?)?;
-        let (commands, inbox) = sync_channel(MAX_PENDING_WRITES);
-        let (enqueued_sender, enqueued_events) = mpsc::unbounded_channel();
-        let pending_writes = Arc::new(Mutex::new(AccountQuotas::new(MAX_PENDING_BYTES)));
-        let committed = number("SELECT number FROM counted")? as u64;
-        let directory = path.parent().unwrap_or(Path::new("."));
-        let (journal, uncommitted) = UsageJournal::open(directory, committed)?;
-        let pending = PendingUsage::starting(journal, uncommitted, committed);
-        let writer = Writer {
-            connection,
+        let connection = machine::connect(path)?;
+        let totals = Totals::new(budget.bytes, MAX_PENDING_BYTES);
+        let (tasks, inbox) = channel();
+        let (enqueued, enqueued_events) = mpsc::unbounded_channel();
+        let checking = Arc::new(AtomicBool::new(false));
+        let announcer = Announcer::new(
+            enqueued,
+            tasks.clone(),
+            totals.clone(),
             budget,
-            counts: counts.clone(),
-            pending: pending.clone(),
-            enqueued_sender,
-            clock,
-            next: last_seq_at_open + 1,
-            history,
-            cleaned: clock.now(),
-            synced: true,
-            level: None,
-            failure_log: FailureLog::default(),
-            metered: None,
-            queue_ids: std::collections::HashMap::new(),
-            closed: std::collections::HashSet::new(),
+            checking.clone(),
+        );
+        let machine = EventMachine::with_listener(totals.clone(), Box::new(announcer));
+        let database = Database::open(connection, machine)?;
+        let last_seq_at_open = database.last_number();
+        let clock = QueueClock::starting(Time(database.time().0));
+        let directory = path.parent().unwrap_or(Path::new("."));
+        let journal = UsageJournal::id_of(directory)?;
+        let counted = machine::counted(database.connection(), journal)?;
+        let (journal, uncounted) = UsageJournal::open(directory, journal, counted)?;
+        let pending = PendingUsage::starting(journal, uncounted, counted);
+        let runner_reads = reader::start("events-reader", machine::connect(path)?)?;
+        let query_reads = reader::start("events-queries", machine::connect(path)?)?;
+        let limits = Limits {
+            waiting: MAX_PENDING_WRITES,
+            ..Limits::default()
         };
-        std::thread::Builder::new()
-            .name("events".into())
-            .spawn(move || writer.run(&inbox))?;
+        let now = move || replica::Time(clock.now().0);
+        let (replica, writer) = Replica::embedded(database, now, limits, "events")?;
+        let housekeeping = Housekeeping {
+            replica: replica.clone(),
+            pending: pending.clone(),
+            totals: totals.clone(),
+            budget,
+            clock,
+            failure_log: FailureLog::default(),
+            checking,
+        };
+        let housekeeping = std::thread::Builder::new()
+            .name("events-keeping".into())
+            .spawn(move || housekeeping.run(&inbox))?;
+        let running = Running {
+            replica,
+            tasks,
+            housekeeping,
+            writer,
+        };
         Ok(Self {
-            commands,
+            writes: Writes {
+                running: Some(running),
+            },
             runner_reads,
             query_reads,
             enqueued_events: Mutex::new(Some(enqueued_events)),
-            counts,
-            pending_writes,
+            totals,
             pending,
             last_seq_at_open,
             clock,
@@ -245,44 +174,39 @@ impl SqliteQueue {
         })
     }
 
-    fn write(&self, command: impl FnOnce(writer::Answer) -> Command) -> QueueFuture<'static, ()> {
-        let (sender, answer) = oneshot::channel();
-        answered(self.send(WriterMessage::One(command(sender))), answer)
+    fn write(&self, command: EventCommand) -> Submitted<EventOutput> {
+        self.writes.replica().submit(command)
     }
 
-    /// Sends a message to the writer. Returns false if its inbox is full.
-    fn send(&self, sent: WriterMessage) -> bool {
-        self.commands.try_send(sent).is_ok()
+    /// Writes a command whose output is whether it applied.
+    fn write_if(&self, command: EventCommand) -> QueueFuture<'static, bool> {
+        let written = self.write(command);
+        Box::pin(async move { Ok(written.await? == EventOutput::Applied(true)) })
     }
 
-    /// Checks the quotas and returns the command that stores an event, with the receiver of its result.
-    fn admit(&self, event: NewEvent, least: u64) -> Result<(Command, AnswerReceiver), QueueError> {
+    /// Reserves what an event takes, in the store and in memory until then.
+    fn admit(&self, event: &NewEvent, least: u64) -> Result<Admission, QueueError> {
         let (account, length) = (event.function.account, event.event.len() as u64);
-        let none = Deltas::default();
-        // The writer checks again, because other events may be committed first.
-        let stored = self
-            .counts
-            .bytes()
-            .check(account, length + ROW_BYTES, rule(&event), &none);
-        stored.map_err(|excess| refusal(excess, self.budget.bytes))?;
-        let bytes = length.max(least);
-        let mut pending_writes = self
-            .pending_writes
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        match pending_writes.check(account, bytes, AdmissionRule::Quota, &none) {
-            Ok(()) => pending_writes.change(account, bytes as i64),
-            Err(ExceededLimit::Store { .. }) => return Err(QueueError::Busy),
-            Err(ExceededLimit::Quota { .. }) => return Err(QueueError::AccountBusy),
+        let admitted = self.totals.admit(account, length, least, rule(event));
+        admitted.map_err(|refusal| match refusal {
+            Refusal::Stored(excess) => stored(excess, self.budget.bytes),
+            Refusal::Pending(ExceededLimit::Store { .. }) => QueueError::Busy,
+            Refusal::Pending(ExceededLimit::Quota { .. }) => QueueError::AccountBusy,
+        })
+    }
+}
+
+impl Writes {
+    fn running(&self) -> &Running {
+        // It is taken only when this is dropped.
+        match &self.running {
+            Some(running) => running,
+            None => unreachable!("a queue that is dropped is not used"),
         }
-        drop(pending_writes);
-        let slot = WriteSlot {
-            pending_writes: self.pending_writes.clone(),
-            account,
-            bytes,
-        };
-        let (sender, answer) = oneshot::channel();
-        Ok((Command::Accept(event, slot, sender), answer))
+    }
+
+    fn replica(&self) -> &Replica<EventMachine> {
+        &self.running().replica
     }
 }
 
@@ -293,37 +217,23 @@ fn rule(event: &NewEvent) -> AdmissionRule {
     }
 }
 
-fn refusal(excess: ExceededLimit, budget: u64) -> QueueError {
+fn stored(excess: ExceededLimit, budget: u64) -> QueueError {
     match excess {
         ExceededLimit::Store { used } => QueueError::Full { used, budget },
         ExceededLimit::Quota { held } => QueueError::Quota { held, budget },
     }
 }
 
-/// Sums the bytes that count against the budget by account.
-fn quotas(connection: &Connection, budget: u64) -> rusqlite::Result<AccountQuotas> {
-    let mut quotas = AccountQuotas::new(budget);
-    let mut sum = connection.prepare(
-        "SELECT (SELECT key FROM queue WHERE id = function), SUM(COALESCE(LENGTH(body), 0)), COUNT(*)
-         FROM event WHERE state <= 2 GROUP BY function",
-    )?;
-    let mut rows = sum.query([])?;
-    while let Some(row) = rows.next()? {
-        let account = QueueKey::account(row.get::<_, Option<String>>(0)?.as_deref());
-        let (bodies, events): (i64, i64) = (row.get(1)?, row.get(2)?);
-        quotas.change(account, bodies + events * ROW_BYTES as i64);
-    }
-    Ok(quotas)
-}
-
-/// Returns the future result of a command, or [`QueueError::Busy`] if it was not sent.
-fn answered(sent: bool, answer: AnswerReceiver) -> QueueFuture<'static, ()> {
-    Box::pin(async move {
-        if !sent {
-            return Err(QueueError::Busy);
+impl From<SubmitError> for QueueError {
+    fn from(error: SubmitError) -> Self {
+        match error {
+            SubmitError::Busy(_) | SubmitError::Full(_) => Self::Busy,
+            SubmitError::Unavailable(reason) | SubmitError::Stopped(reason) => {
+                Self::Unavailable(reason)
+            }
+            SubmitError::Closed => gone(),
         }
-        answer.await.map_err(|_| gone())?
-    })
+    }
 }
 
 fn read<T: Send + 'static>(
@@ -332,7 +242,7 @@ fn read<T: Send + 'static>(
 ) -> QueueFuture<'static, T> {
     let (sender, answer) = oneshot::channel();
     let job: ReadJob = Box::new(move |connection| {
-        let _ = sender.send(read(connection).map_err(unavailable));
+        let _ = sender.send(read(connection).map_err(|error| unavailable(&error)));
     });
     let sent = thread.try_send(job);
     Box::pin(async move {
@@ -343,26 +253,43 @@ fn read<T: Send + 'static>(
 
 impl Queue for SqliteQueue {
     fn accept(&self, event: NewEvent) -> QueueFuture<'static, ()> {
-        match self.admit(event, MIN_PENDING_BYTES) {
-            Ok((command, answer)) => answered(self.send(WriterMessage::One(command)), answer),
+        match self.admit(&event, MIN_PENDING_BYTES) {
+            Ok(admission) => {
+                let replica = self.writes.replica();
+                let written = replica.submit_holding(EventCommand::Accept(event), admission);
+                Box::pin(async move { Ok(written.await.map(drop)?) })
+            }
             Err(error) => Box::pin(async { Err(error) }),
         }
     }
 
     fn accept_batch(&self, events: Vec<NewEvent>) -> Vec<QueueFuture<'static, ()>> {
         let mut commands = Vec::with_capacity(events.len());
+        let mut held: Option<Admission> = None;
         let admitted = events.into_iter().map(|event| {
-            // No minimum size: the whole batch is one message in the inbox.
-            let (command, answer) = self.admit(event, 0)?;
-            commands.push(command);
-            Ok(answer)
+            // No minimum size: the whole batch is one submission.
+            let admission = self.admit(&event, 0)?;
+            match &mut held {
+                Some(held) => held.join(admission),
+                None => held = Some(admission),
+            }
+            commands.push(EventCommand::Accept(event));
+            Ok(())
         });
-        let admitted: Vec<Result<_, QueueError>> = admitted.collect();
-        let sent = commands.is_empty() || self.send(WriterMessage::Together(commands));
-        let answers = admitted.into_iter().map(|admitted| match admitted {
-            Ok(answer) => answered(sent, answer),
-            Err(error) => Box::pin(async { Err(error) }),
+        let admitted: Vec<Result<(), QueueError>> = admitted.collect();
+        let written = held.map(|held| {
+            let replica = self.writes.replica();
+            let written = replica.submit_together_holding(commands, held);
+            async move { written.await.map(drop).map_err(QueueError::from) }
+                .boxed()
+                .shared()
         });
+        let answers = admitted
+            .into_iter()
+            .map(|admitted| match (admitted, &written) {
+                (Ok(()), Some(written)) => written.clone().boxed(),
+                (admitted, _) => std::future::ready(admitted).boxed(),
+            });
         answers.collect()
     }
 
@@ -383,21 +310,24 @@ impl Queue for SqliteQueue {
     }
 
     fn close(&self, account: AccountId) -> QueueFuture<'_, ()> {
-        self.write(|answer| Command::Close(account, answer))
+        let written = self.write(EventCommand::Close(account));
+        Box::pin(async move { Ok(written.await.map(drop)?) })
     }
 
     fn account_counts(&self, account: AccountId) -> QueueFuture<'_, AccountCounts> {
         read(&self.query_reads, move |connection| {
-            purge::account_counts(connection, account)
+            machine::account_counts(connection, account)
         })
     }
 
     fn purge_some(&self, account: AccountId) -> QueueFuture<'_, u64> {
-        let removed = Arc::new(AtomicU64::new(0));
-        let written = self.write(|answer| Command::Purge(account, removed.clone(), answer));
+        let rows = PURGE_ROWS;
+        let written = self.write(EventCommand::Purge { account, rows });
         Box::pin(async move {
-            written.await?;
-            Ok(removed.load(Ordering::Relaxed))
+            Ok(match written.await? {
+                EventOutput::Purged(removed) => removed,
+                _ => 0,
+            })
         })
     }
 
@@ -425,16 +355,36 @@ impl Queue for SqliteQueue {
 
     fn complete(
         &self,
-        seq: u64,
+        attempt: AttemptId,
         failure: Option<FailureKind>,
         completion: Completion,
         usage: Option<UsageEntry>,
-    ) -> QueueFuture<'_, ()> {
-        self.write(|answer| Command::Complete(seq, failure, completion, usage, answer))
+    ) -> QueueFuture<'_, Option<Time>> {
+        let written = self.write(EventCommand::Complete {
+            attempt,
+            status: ending_number(failure),
+            completion,
+            usage,
+        });
+        Box::pin(async move {
+            Ok(match written.await? {
+                EventOutput::Completed(completed) => completed.due,
+                _ => None,
+            })
+        })
     }
 
-    fn replay(&self, seq: u64) -> QueueFuture<'_, ()> {
-        self.write(|answer| Command::Replay(seq, answer))
+    fn terminate(&self, request: RequestId, failure: FailureKind) -> QueueFuture<'_, bool> {
+        let status = ending_number(Some(failure));
+        self.write_if(EventCommand::Terminate { request, status })
+    }
+
+    fn discard(&self, request: RequestId) -> QueueFuture<'_, bool> {
+        self.write_if(EventCommand::Discard(request))
+    }
+
+    fn replay(&self, request: RequestId) -> QueueFuture<'_, bool> {
+        self.write_if(EventCommand::Replay(request))
     }
 
     fn find(&self, query: EventQuery) -> QueueFuture<'_, EventPage> {
@@ -450,8 +400,7 @@ impl Queue for SqliteQueue {
     }
 
     fn backlog(&self) -> QueueFuture<'_, Backlog> {
-        let events = self.counts.events.load(Ordering::Relaxed);
-        let bytes = self.counts.bytes().total();
+        let (events, bytes) = (self.totals.events(), self.totals.bytes());
         Box::pin(async move {
             let oldest = read(&self.query_reads, queries::longest_due).await?;
             Ok(Backlog {
@@ -464,8 +413,8 @@ impl Queue for SqliteQueue {
 
     fn meter(&self, entry: UsageEntry) {
         if self.pending.add(entry) {
-            // If the inbox is full, the writer is about to commit and includes this entry.
-            let _ = self.commands.try_send(WriterMessage::One(Command::Meter));
+            // Fails only while the queue is closed. The entry is in the journal.
+            let _ = self.writes.running().tasks.send(Task::Count);
         }
     }
 
@@ -476,7 +425,15 @@ impl Queue for SqliteQueue {
     }
 
     fn flush(&self) -> QueueFuture<'_, ()> {
-        self.write(Command::Flush)
+        // What waits for company is written now, so that the thread does not wait for it.
+        let earlier = self.writes.replica().barrier();
+        let (sender, counted) = oneshot::channel();
+        let sent = self.writes.running().tasks.send(Task::Flush(sender));
+        Box::pin(async move {
+            earlier.await?;
+            sent.map_err(|_| gone())?;
+            Ok(counted.await.map_err(|_| gone())??)
+        })
     }
 
     fn clock(&self) -> &QueueClock {
@@ -488,11 +445,6 @@ fn gone() -> QueueError {
     QueueError::Unavailable("its thread has stopped; restart virga".into())
 }
 
-fn unavailable(error: rusqlite::Error) -> QueueError {
-    let remedy = match error.sqlite_error_code() {
-        Some(rusqlite::ErrorCode::DiskFull) => "; the disk is full: free some space",
-        Some(rusqlite::ErrorCode::DatabaseCorrupt) => "; the file is damaged: restore it",
-        _ => "",
-    };
-    QueueError::Unavailable(format!("{error}{remedy}"))
+fn unavailable(error: &rusqlite::Error) -> QueueError {
+    QueueError::Unavailable(replica::explain(error))
 }

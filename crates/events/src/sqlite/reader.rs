@@ -64,7 +64,7 @@ pub(super) fn next(
 
 pub(super) fn get(connection: &Connection, seq: u64) -> rusqlite::Result<QueuedEvent> {
     let mut find = connection.prepare_cached(
-        "SELECT request, key, qualifier, routing, source, accepted, user_failures, system_failures, status, message, body, depth, trace
+        "SELECT request, key, qualifier, routing, source, accepted, user_failures, system_failures, status, message, body, depth, trace, attempt
          FROM event JOIN queue ON queue.id = event.function WHERE seq = ? AND state <= 1",
     )?;
     find.query_row([seq as i64], |row| {
@@ -77,6 +77,7 @@ pub(super) fn get(connection: &Connection, seq: u64) -> rusqlite::Result<QueuedE
         })?;
         Ok(QueuedEvent {
             request: RequestId::from_bytes(row.get(0)?),
+            attempt: row.get(13)?,
             function,
             qualifier,
             routing_key: routing,

@@ -1,6 +1,7 @@
 //! What the queue promises, asked of the file itself.
 
 use std::path::Path;
+use std::time::Duration;
 
 use bytes::Bytes;
 use model::{
@@ -9,7 +10,8 @@ use model::{
 };
 
 use super::*;
-use crate::{EventOrigin, EventState, Failures};
+use crate::machine::ROW_BYTES;
+use crate::{EventState, Failures};
 
 const BUDGET: Budget = Budget {
     bytes: 1 << 20,
@@ -74,6 +76,23 @@ async fn counted(queue: &SqliteQueue) -> u64 {
     found.iter().map(|(_, totals)| totals.invocations).sum()
 }
 
+/// Returns the attempt of an event that waits.
+async fn attempt(queue: &SqliteQueue, seq: u64) -> AttemptId {
+    let waiting = queue.get(seq).await.expect("read");
+    waiting.expect("an event").attempt()
+}
+
+async fn complete(
+    queue: &SqliteQueue,
+    seq: u64,
+    failure: Option<FailureKind>,
+    completion: Completion,
+) {
+    let attempt = attempt(queue, seq).await;
+    let completed = queue.complete(attempt, failure, completion, None);
+    completed.await.expect("completed");
+}
+
 async fn next(queue: &SqliteQueue, after: Option<QueuePosition>, limit: usize) -> NextEvents {
     let queue_key = QueueKey::Function(function());
     queue.next(&queue_key, after, limit).await.expect("events")
@@ -124,21 +143,28 @@ async fn completion_and_its_usage_are_recorded_exactly_once() {
     queue.accept(event(1, 3)).await.expect("accepted");
     let order = next(&queue, None, 1).await.orders[0];
     let again = Completion::Retry {
-        due: order.due.after(1_000_000),
+        delay: 1_000_000,
         failures: Failures { user: 1, system: 0 },
     };
     let failure = Some(FailureKind::HandlerError);
     let usage = Some(entry(1));
-    queue
-        .complete(order.seq, failure, again, usage.clone())
-        .await
-        .expect("completed");
+    let first = attempt(&queue, order.seq).await;
+    let mut dues = Vec::new();
+    for _ in 0..2 {
+        let completed = queue.complete(first, failure, again.clone(), usage.clone());
+        dues.push(completed.await.expect("completed"));
+    }
+    assert!(dues[0] >= Some(order.due.after(1_000_000)));
+    assert_eq!(dues[1], dues[0], "the second one changes nothing");
+    let second = attempt(&queue, order.seq).await;
+    // Another process completes the first attempt late.
+    let late = queue.complete(first, None, Completion::Succeeded, usage.clone());
+    late.await.expect("completed");
+    assert_eq!(attempt(&queue, order.seq).await, second);
     for _ in 0..3 {
         let finished = Completion::Succeeded;
-        queue
-            .complete(order.seq, None, finished, usage.clone())
-            .await
-            .expect("completed");
+        let completed = queue.complete(second, None, finished, usage.clone());
+        assert_eq!(completed.await.expect("completed"), None);
     }
     queue.meter(entry(10));
     queue.flush().await.expect("flushed");
@@ -169,10 +195,8 @@ async fn dead_letter_waits_in_its_targets_queue_and_can_be_replayed() {
         to: Some(target.clone()),
     };
     let failure = Some(FailureKind::HandlerError);
-    queue
-        .complete(first.seq, failure, failed, None)
-        .await
-        .expect("completed");
+    let run = attempt(&queue, first.seq).await;
+    complete(&queue, first.seq, failure, failed).await;
     let dead_letter = enqueued_events.recv().await.expect("notified");
     assert_eq!(
         dead_letter.queue_key,
@@ -188,10 +212,14 @@ async fn dead_letter_waits_in_its_targets_queue_and_can_be_replayed() {
         (kept.status, kept.message.as_deref()),
         (Some(430), Some("so"))
     );
-    queue.replay(dead_letter.order.seq).await.expect("replayed");
+    assert!(queue.replay(request(1)).await.expect("replayed"));
+    assert!(!queue.replay(request(1)).await.expect("asked"), "it waits");
     let back = enqueued_events.recv().await.expect("notified");
     assert_eq!(back.queue_key, QueueKey::Function(function()));
     assert!(back.order.seq > dead_letter.order.seq);
+    // The first attempt before the replay is not the first one after it.
+    let late = queue.complete(run, None, Completion::Succeeded, None);
+    assert_eq!(late.await.expect("completed"), Some(back.order.due));
     let backlog = queue.backlog().await.expect("read");
     assert_eq!((backlog.events, backlog.bytes), (1, ROW_BYTES + 3));
 }
@@ -241,8 +269,7 @@ async fn full_queue_rejects_events_and_history_is_bounded() {
     assert!(matches!(refused, Err(QueueError::Full { .. })));
     for order in next(&queue, None, 100).await.orders {
         let finished = Completion::Succeeded;
-        let completion = queue.complete(order.seq, None, finished, None);
-        completion.await.expect("completed");
+        complete(&queue, order.seq, None, finished).await;
     }
     queue
         .accept(event(200, large))
@@ -314,9 +341,9 @@ async fn completed_events_release_quota_and_dead_events_hold_it() {
         kind: "queue".into(),
     };
     let (why, failures) = (String::new(), Failures::default());
-    let due = orders[0].due;
+    let delay = 0;
     let stays = [
-        Completion::Retry { due, failures },
+        Completion::Retry { delay, failures },
         Completion::Failed {
             why: why.clone(),
             to: None,
@@ -327,11 +354,10 @@ async fn completed_events_release_quota_and_dead_events_hold_it() {
         },
     ];
     for (order, stays) in orders.iter().zip(stays) {
-        let completion = queue.complete(order.seq, failure, stays, None);
-        completion.await.expect("completed");
+        complete(&queue, order.seq, failure, stays).await;
         assert!(is_over_quota(&queue, 1, 200, large).await);
     }
-    queue.replay(orders[1].seq).await.expect("replayed");
+    assert!(queue.replay(request(1)).await.expect("replayed"));
     assert!(is_over_quota(&queue, 1, 200, large).await);
     for (number, (order, ends)) in orders[3..]
         .iter()
@@ -342,9 +368,25 @@ async fn completed_events_release_quota_and_dead_events_hold_it() {
         ])
         .enumerate()
     {
-        let completion = queue.complete(order.seq, failure, ends, None);
-        completion.await.expect("completed");
+        complete(&queue, order.seq, failure, ends).await;
         let number = 200 + number as u8;
+        queue.accept(of(1, number, large)).await.expect("accepted");
+        assert!(is_over_quota(&queue, 1, 250, large).await);
+    }
+    let cancels = [request(0), request(1), request(2)];
+    for (number, cancelled) in cancels.into_iter().enumerate() {
+        let waits = queue
+            .terminate(cancelled, FailureKind::Cancelled)
+            .await
+            .expect("asked");
+        assert_eq!(
+            waits,
+            number < 2,
+            "one waits again, one was replayed, and one is undelivered"
+        );
+        let failed = queue.discard(cancelled).await.expect("asked");
+        assert_eq!(failed, number == 2);
+        let number = 220 + number as u8;
         queue.accept(of(1, number, large)).await.expect("accepted");
         assert!(is_over_quota(&queue, 1, 250, large).await);
     }
@@ -356,6 +398,78 @@ async fn completed_events_release_quota_and_dead_events_hold_it() {
     while queue.purge_some(AccountId(1)).await.expect("purged") > 0 {}
     let backlog = queue.backlog().await.expect("read");
     assert_eq!((backlog.events, backlog.bytes), (0, 0));
+    drop(queue);
+    let queue = open(directory.path());
+    queue.accept(of(1, 1, 3)).await.expect("reported as stored");
+    let counts = queue.account_counts(AccountId(1)).await.expect("read");
+    assert_eq!(counts, AccountCounts::default(), "an account stays closed");
+}
+
+#[tokio::test]
+async fn usage_that_a_kill_kept_from_the_ledger_is_counted_once() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let queue = open(directory.path());
+    queue.meter(entry(10));
+    queue.flush().await.expect("flushed");
+    drop(queue);
+    // The entries of a process that was killed before they were counted.
+    let id = UsageJournal::id_of(directory.path()).expect("an id");
+    let (mut journal, uncounted) = UsageJournal::open(directory.path(), id, 1).expect("a journal");
+    assert_eq!(uncounted, []);
+    for _ in 0..3 {
+        journal.append(&entry(1), 1).expect("appended");
+    }
+    drop(journal);
+    for _ in 0..3 {
+        let queue = open(directory.path());
+        queue.flush().await.expect("flushed");
+        assert_eq!(counted(&queue).await, 13);
+    }
+}
+
+#[tokio::test]
+async fn history_beyond_its_budget_is_removed() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let budget = Budget {
+        bytes: 1 << 30,
+        ..BUDGET
+    };
+    let queue = SqliteQueue::open(&directory.path().join("events.sqlite"), budget);
+    let queue = queue.expect("a queue");
+    // More than a removal takes.
+    let many: u32 = 5000;
+    let events = (0..many).map(|number| {
+        let mut bytes = [0; 16];
+        bytes[..4].copy_from_slice(&number.to_be_bytes());
+        NewEvent {
+            request: RequestId::from_bytes(bytes),
+            ..event(0, 3)
+        }
+    });
+    for accepted in queue.accept_batch(events.collect()) {
+        accepted.await.expect("accepted");
+    }
+    let orders = next(&queue, None, many as usize).await.orders;
+    let mut completions = Vec::new();
+    for order in orders {
+        let attempt = attempt(&queue, order.seq).await;
+        completions.push(queue.complete(attempt, None, Completion::Succeeded, None));
+    }
+    for completion in completions {
+        completion.await.expect("completed");
+    }
+    let ended = async || {
+        let counts = queue.account_counts(AccountId(1)).await.expect("read");
+        counts.ended
+    };
+    // Checks follow commits. The budget is ten events, and a check waits until it can remove many.
+    for number in 0.. {
+        assert!(number < 10_000, "{} are left", ended().await);
+        if ended().await <= 2010 {
+            break;
+        }
+        queue.flush().await.expect("flushed");
+    }
 }
 
 #[tokio::test]
@@ -420,7 +534,7 @@ async fn version_1_file_is_migrated_and_newer_file_is_rejected() {
     assert_eq!(come.trace, event(9, 1).trace);
     assert!(come.trace.is_some());
     drop(queue);
-    let newer = format!("PRAGMA user_version = {}", super::VERSION + 1);
+    let newer = format!("PRAGMA user_version = {}", crate::machine::VERSION + 1);
     old.execute_batch(&newer).expect("set");
     let refused = SqliteQueue::open(&path, BUDGET).expect_err("refused");
     assert!(refused.to_string().contains("newer virga"), "{refused}");

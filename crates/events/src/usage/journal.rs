@@ -1,22 +1,25 @@
 //! The write-ahead journal of usage entries, so that killing virga loses none.
 //!
 //! An entry is appended before its call is answered. It is not fsynced: the page cache survives the process. Entries are numbered,
-//! and each commit of the ledger records the highest number that it includes. So after a kill exactly the entries beyond that are
-//! replayed. Two files alternate: one is filled while the commits catch up with the other, which is then overwritten from its
+//! and the ledger has the highest number of each journal that it includes. So after a kill exactly the entries beyond that are counted. Two files alternate: one is filled while the commits catch up with the other, which is then overwritten from its
 //! start.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
-use super::UsageEntry;
+use super::{JournalId, UsageEntry};
 
 /// Size at which the journal switches to the other file, if that is free. This much is preallocated, so that a full disk seldom
 /// matters.
 const ROTATE_BYTES: u64 = 1 << 20;
 /// Maximum size of a file. It is only reached when the ledger has not been written for long.
 const MAX_BYTES: u64 = 64 << 20;
+/// The two files.
+const FILES: [&str; 2] = ["usage-0.journal", "usage-1.journal"];
+/// The file with the journal's id. A node that is restored or copied must not have it.
+const ID_FILE: &str = "usage.id";
 const PAGE: usize = 4096;
 /// Bytes of a record's header: length and checksum.
 const HEADER_BYTES: usize = 8;
@@ -24,6 +27,7 @@ const HEADER_BYTES: usize = 8;
 /// The two journal files and the position of the next entry.
 #[derive(Debug)]
 pub(crate) struct UsageJournal {
+    id: JournalId,
     files: [JournalFile; 2],
     current: usize,
     /// Number of the last entry.
@@ -40,32 +44,81 @@ struct JournalFile {
 }
 
 impl UsageJournal {
+    /// Returns the id of the journal in a directory. A directory without one gets one.
+    ///
+    /// # Errors
+    /// The id's file cannot be read or written.
+    pub(crate) fn id_of(directory: &Path) -> io::Result<JournalId> {
+        let path = directory.join(ID_FILE);
+        match fs::read(&path) {
+            Ok(bytes) => {
+                let bytes = bytes.try_into().map_err(|_| {
+                    let message = format!(
+                        "{} is damaged: it must have 16 bytes; remove it, and the two usage journals with it",
+                        path.display()
+                    );
+                    io::Error::new(io::ErrorKind::InvalidData, message)
+                })?;
+                Ok(JournalId(bytes))
+            }
+            // Journals of an earlier version have no id, and the ledger knows them as this one.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                let earlier = FILES.iter().any(|name| directory.join(name).exists());
+                let id = if earlier {
+                    [0; 16]
+                } else {
+                    *clock::new_request_id().as_bytes()
+                };
+                let new = directory.join(format!("{ID_FILE}.new"));
+                fs::write(&new, id)?;
+                fs::rename(&new, &path)?;
+                Ok(JournalId(id))
+            }
+            Err(error) => Err(error),
+        }
+    }
+
     /// Opens or creates the files in a directory. Also returns the entries with numbers above `committed`, which the ledger lacks.
     ///
     /// # Errors
     /// The files cannot be created or read.
-    pub(crate) fn open(directory: &Path, committed: u64) -> io::Result<(Self, Vec<UsageEntry>)> {
+    pub(crate) fn open(
+        directory: &Path,
+        id: JournalId,
+        committed: u64,
+    ) -> io::Result<(Self, Vec<UsageEntry>)> {
         let mut uncommitted = Vec::new();
         let files = [
-            JournalFile::open(
-                &directory.join("usage-0.journal"),
-                committed,
-                &mut uncommitted,
-            )?,
-            JournalFile::open(
-                &directory.join("usage-1.journal"),
-                committed,
-                &mut uncommitted,
-            )?,
+            JournalFile::open(&directory.join(FILES[0]), committed, &mut uncommitted)?,
+            JournalFile::open(&directory.join(FILES[1]), committed, &mut uncommitted)?,
         ];
         let newest = files[0].last.max(files[1].last);
         let journal = Self {
+            id,
             current: usize::from(files[1].last > files[0].last),
             files,
             last: newest.max(committed),
             buffer: Vec::new(),
         };
         Ok((journal, uncommitted))
+    }
+
+    pub(crate) fn id(&self) -> JournalId {
+        self.id
+    }
+
+    /// Returns the entries with numbers above `committed`.
+    ///
+    /// # Errors
+    /// The files cannot be read.
+    pub(crate) fn after(&self, committed: u64) -> io::Result<Vec<UsageEntry>> {
+        let mut entries = Vec::new();
+        for part in &self.files {
+            let mut bytes = vec![0; part.end as usize];
+            part.file.read_exact_at(&mut bytes, 0)?;
+            read(&bytes, committed, &mut entries);
+        }
+        Ok(entries)
     }
 
     /// Returns the number of the last entry.
@@ -125,21 +178,27 @@ impl JournalFile {
         }
         let mut bytes = Vec::new();
         file.by_ref().take(2 * MAX_BYTES).read_to_end(&mut bytes)?;
-        let (mut end, mut last) = (0, 0);
-        while let Some((number, entry, length)) = record(&bytes[end..]) {
-            // Records left from before the last switch have lower numbers.
-            if last != 0 && number != last + 1 {
-                break;
-            }
-            if number > committed {
-                uncommitted.push(entry);
-            }
-            last = number;
-            end += length;
-        }
-        let end = end as u64;
+        let (end, last) = read(&bytes, committed, uncommitted);
         Ok(Self { file, end, last })
     }
+}
+
+/// Reads the records of a file. Adds the entries with numbers above `committed`, and returns where the records end and the number of the
+/// last one.
+fn read(bytes: &[u8], committed: u64, uncommitted: &mut Vec<UsageEntry>) -> (u64, u64) {
+    let (mut end, mut last) = (0, 0);
+    while let Some((number, entry, length)) = record(&bytes[end..]) {
+        // Records left from before the last switch have lower numbers.
+        if last != 0 && number != last + 1 {
+            break;
+        }
+        if number > committed {
+            uncommitted.push(entry);
+        }
+        last = number;
+        end += length;
+    }
+    (end as u64, last)
 }
 
 /// Returns the CRC-32 of a record.
@@ -163,12 +222,12 @@ fn record(bytes: &[u8]) -> Option<(u64, UsageEntry, usize)> {
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
-
     use model::{AccountId, FunctionKey, FunctionName, Namespace, Version};
 
     use super::super::{UsageKey, UsageTotals};
     use super::*;
+
+    const ID: JournalId = JournalId([1; 16]);
 
     fn entry(hour: i64) -> UsageEntry {
         let function = FunctionKey {
@@ -197,26 +256,46 @@ mod tests {
     #[test]
     fn uncommitted_entries_are_recovered() {
         let directory = tempfile::tempdir().expect("a directory");
-        let (mut journal, uncommitted) = UsageJournal::open(directory.path(), 0).expect("opened");
+        let (mut journal, uncommitted) =
+            UsageJournal::open(directory.path(), ID, 0).expect("opened");
         assert_eq!(uncommitted, []);
         for n in 1..=5 {
             assert_eq!(journal.append(&entry(n), 0).expect("appended"), n as u64);
         }
         drop(journal);
         for (committed, left) in [(0, vec![1, 2, 3, 4, 5]), (3, vec![4, 5]), (5, vec![])] {
-            let (_, uncommitted) = UsageJournal::open(directory.path(), committed).expect("opened");
+            let (_, uncommitted) =
+                UsageJournal::open(directory.path(), ID, committed).expect("opened");
             assert_eq!(hours(&uncommitted), left, "beyond {committed}");
         }
-        let (mut journal, _) = UsageJournal::open(directory.path(), 3).expect("opened");
+        let (mut journal, _) = UsageJournal::open(directory.path(), ID, 3).expect("opened");
         assert_eq!(journal.append(&entry(6), 3).expect("appended"), 6);
-        let (_, uncommitted) = UsageJournal::open(directory.path(), 3).expect("opened");
+        let (_, uncommitted) = UsageJournal::open(directory.path(), ID, 3).expect("opened");
         assert_eq!(hours(&uncommitted), [4, 5, 6]);
+        assert_eq!(hours(&journal.after(5).expect("read")), [6]);
+    }
+
+    #[test]
+    fn journal_keeps_its_id_and_one_of_an_earlier_version_has_the_id_that_the_ledger_knows() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let id = UsageJournal::id_of(directory.path()).expect("an id");
+        assert_ne!(id, JournalId([0; 16]));
+        drop(UsageJournal::open(directory.path(), id, 0).expect("opened"));
+        assert_eq!(UsageJournal::id_of(directory.path()).expect("an id"), id);
+        let other = tempfile::tempdir().expect("a directory");
+        assert_ne!(UsageJournal::id_of(other.path()).expect("an id"), id);
+        fs::remove_file(directory.path().join(ID_FILE)).expect("removed");
+        let earlier = UsageJournal::id_of(directory.path()).expect("an id");
+        assert_eq!(earlier, JournalId([0; 16]));
+        fs::write(directory.path().join(ID_FILE), b"short").expect("written");
+        let damaged = UsageJournal::id_of(directory.path()).expect_err("damaged");
+        assert!(damaged.to_string().contains("16 bytes"), "{damaged}");
     }
 
     #[test]
     fn journal_file_is_reused_once_all_of_it_is_committed() {
         let directory = tempfile::tempdir().expect("a directory");
-        let (mut journal, _) = UsageJournal::open(directory.path(), 0).expect("opened");
+        let (mut journal, _) = UsageJournal::open(directory.path(), ID, 0).expect("opened");
         let (mut last, behind) = (0_u64, 100);
         while last < 100_000 {
             let committed = last.saturating_sub(behind);
@@ -232,7 +311,8 @@ mod tests {
         };
         assert!(size("usage-0.journal") < ROTATE_BYTES + 1000);
         assert!(size("usage-1.journal") < ROTATE_BYTES + 1000);
-        let (_, uncommitted) = UsageJournal::open(directory.path(), last - behind).expect("opened");
+        let (_, uncommitted) =
+            UsageJournal::open(directory.path(), ID, last - behind).expect("opened");
         let expected: Vec<_> = (last - behind + 1..=last).map(|n| n as i64).collect();
         assert_eq!(hours(&uncommitted), expected);
     }
@@ -241,7 +321,7 @@ mod tests {
     fn torn_or_corrupt_record_ends_the_journal_and_is_overwritten() {
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path().join("usage-0.journal");
-        let (mut journal, _) = UsageJournal::open(directory.path(), 0).expect("opened");
+        let (mut journal, _) = UsageJournal::open(directory.path(), ID, 0).expect("opened");
         for n in 1..=3 {
             journal.append(&entry(n), 0).expect("appended");
         }
@@ -250,10 +330,11 @@ mod tests {
         let mut bytes = fs::read(&path).expect("read");
         bytes[end as usize - 4] ^= 1;
         fs::write(&path, &bytes).expect("written");
-        let (mut journal, uncommitted) = UsageJournal::open(directory.path(), 0).expect("opened");
+        let (mut journal, uncommitted) =
+            UsageJournal::open(directory.path(), ID, 0).expect("opened");
         assert_eq!(hours(&uncommitted), [1, 2]);
         assert_eq!(journal.append(&entry(7), 0).expect("appended"), 3);
-        let (_, uncommitted) = UsageJournal::open(directory.path(), 0).expect("opened");
+        let (_, uncommitted) = UsageJournal::open(directory.path(), ID, 0).expect("opened");
         assert_eq!(hours(&uncommitted), [1, 2, 7]);
         for strange in [
             &b""[..],
@@ -262,7 +343,7 @@ mod tests {
             b"not a journal at all",
         ] {
             fs::write(&path, strange).expect("written");
-            let (_, uncommitted) = UsageJournal::open(directory.path(), 0).expect("opened");
+            let (_, uncommitted) = UsageJournal::open(directory.path(), ID, 0).expect("opened");
             assert_eq!(uncommitted, []);
         }
     }

@@ -34,7 +34,10 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("traffic", &["model", "telemetry", "tls"]),
     ("access", &["catalog", "clock", "model"]),
     ("signing", &["access", "model", "operator", "scf"]),
-    ("events", &["clock", "dispatch", "model", "telemetry"]),
+    (
+        "events",
+        &["clock", "dispatch", "model", "replica", "telemetry"],
+    ),
     (
         "engine",
         &[

@@ -10,6 +10,8 @@ use std::collections::HashMap;
 
 use model::AccountId;
 
+/// Approximate bytes of an event on disk besides its body.
+pub(crate) const ROW_BYTES: u64 = 256;
 /// Maximum part of the store, in sixteenths, for an account that adds a dead letter.
 ///
 /// A dead letter to a function is enqueued there before the original is removed. Under the normal quota, an account whose quota is
@@ -19,7 +21,7 @@ const DEAD_LETTER_SIXTEENTHS: u64 = 9;
 
 /// The limit that an event would exceed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum ExceededLimit {
+pub(crate) enum ExceededLimit {
     /// The store is full.
     Store {
         /// Bytes in use.
@@ -34,7 +36,7 @@ pub(super) enum ExceededLimit {
 
 /// The limit that applies to an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum AdmissionRule {
+pub(crate) enum AdmissionRule {
     /// The quota of its account.
     Quota,
     /// The higher bound of dead letters, whose events were accepted before.
@@ -43,14 +45,14 @@ pub(super) enum AdmissionRule {
 
 /// Bytes that each account holds in a store, with its quota.
 #[derive(Debug)]
-pub(super) struct AccountQuotas {
+pub(crate) struct AccountQuotas {
     budget: u64,
     total: u64,
     accounts: HashMap<AccountId, u64>,
 }
 
 impl AccountQuotas {
-    pub(super) fn new(budget: u64) -> Self {
+    pub(crate) fn new(budget: u64) -> Self {
         Self {
             budget,
             total: 0,
@@ -58,28 +60,25 @@ impl AccountQuotas {
         }
     }
 
-    pub(super) fn total(&self) -> u64 {
+    pub(crate) fn total(&self) -> u64 {
         self.total
     }
 
-    /// Checks whether an account may add bytes. `pending` are changes that are not committed yet.
+    /// Checks whether an account may add bytes.
     ///
     /// # Errors
     /// Returns the limit that would be exceeded.
-    pub(super) fn check(
+    pub(crate) fn check(
         &self,
         account: AccountId,
         added: u64,
         rule: AdmissionRule,
-        pending: &Deltas,
     ) -> Result<(), ExceededLimit> {
         let held = self.accounts.get(&account).copied().unwrap_or(0);
-        let held = held.saturating_add_signed(pending.of(account));
-        let total = self.total.saturating_add_signed(pending.total);
-        check(self.budget, total, held, added, rule)
+        check(self.budget, self.total, held, added, rule)
     }
 
-    pub(super) fn change(&mut self, account: AccountId, by: i64) {
+    pub(crate) fn change(&mut self, account: AccountId, by: i64) {
         self.total = self.total.saturating_add_signed(by);
         let held = self.accounts.entry(account).or_insert(0);
         *held = held.saturating_add_signed(by);
@@ -88,7 +87,7 @@ impl AccountQuotas {
         }
     }
 
-    pub(super) fn apply(&mut self, deltas: &Deltas) {
+    pub(crate) fn apply(&mut self, deltas: &Deltas) {
         for (account, by) in &deltas.accounts {
             self.change(*account, *by);
         }
@@ -97,19 +96,17 @@ impl AccountQuotas {
 
 /// Changes of the held bytes by account that are not committed yet.
 #[derive(Debug, Default)]
-pub(super) struct Deltas {
-    total: i64,
+pub(crate) struct Deltas {
     accounts: HashMap<AccountId, i64>,
 }
 
 impl Deltas {
-    pub(super) fn add(&mut self, account: AccountId, by: i64) {
-        self.total += by;
+    pub(crate) fn add(&mut self, account: AccountId, by: i64) {
         *self.accounts.entry(account).or_insert(0) += by;
     }
 
-    fn of(&self, account: AccountId) -> i64 {
-        self.accounts.get(&account).copied().unwrap_or(0)
+    pub(crate) fn is_empty(&self) -> bool {
+        self.accounts.is_empty()
     }
 }
 
@@ -146,10 +143,7 @@ mod tests {
     /// Adds events to an account until its quota is used up. Returns the bytes added.
     fn fill_quota(quotas: &mut AccountQuotas, account: u64, added: u64) -> u64 {
         let (account, before) = (AccountId(account), quotas.total);
-        while quotas
-            .check(account, added, AdmissionRule::Quota, &Deltas::default())
-            .is_ok()
-        {
+        while quotas.check(account, added, AdmissionRule::Quota).is_ok() {
             quotas.change(account, added as i64);
         }
         quotas.total - before
@@ -165,8 +159,7 @@ mod tests {
             while !open.is_empty() {
                 open.retain(|account| {
                     let account = AccountId(*account);
-                    let fits =
-                        quotas.check(account, LARGEST, AdmissionRule::Quota, &Deltas::default());
+                    let fits = quotas.check(account, LARGEST, AdmissionRule::Quota);
                     if fits.is_ok() {
                         quotas.change(account, LARGEST as i64);
                     }
@@ -184,27 +177,26 @@ mod tests {
     fn dead_letters_may_exceed_the_quota_up_to_a_bound() {
         let mut quotas = AccountQuotas::new(BUDGET);
         fill_quota(&mut quotas, 1, LARGEST);
-        let none = Deltas::default();
         let account = AccountId(1);
         assert_eq!(
-            quotas.check(account, LARGEST, AdmissionRule::Quota, &none),
+            quotas.check(account, LARGEST, AdmissionRule::Quota),
             Err(ExceededLimit::Quota { held: BUDGET / 2 })
         );
         assert_eq!(
-            quotas.check(account, LARGEST, AdmissionRule::DeadLetter, &none),
+            quotas.check(account, LARGEST, AdmissionRule::DeadLetter),
             Ok(())
         );
         let over = BUDGET / 16 + 1;
         assert!(
             quotas
-                .check(account, over, AdmissionRule::DeadLetter, &none)
+                .check(account, over, AdmissionRule::DeadLetter)
                 .is_err()
         );
     }
 
     #[test]
     fn random_accounts_never_exceed_the_store_and_newcomers_are_admitted() {
-        let mut generator = testkit::Random::new(0x9e37_79b9_7f4a_7c15);
+        let mut generator = seeded::Random::new(0x9e37_79b9_7f4a_7c15);
         let mut random = |below: u64| generator.below(below);
         for _ in 0..30 {
             let accounts = 1 + random(8);
@@ -213,28 +205,25 @@ mod tests {
             for _ in 0..30_000 {
                 let account = AccountId(random(accounts));
                 let added = 256 + random(LARGEST - 255);
-                // Pending changes count as if they were committed.
+                // Reserved bytes count as stored ones do.
                 let mut pending = Deltas::default();
                 match random(10) {
                     0 if !held.is_empty() => {
                         let gone = held.swap_remove(random(held.len() as u64) as usize);
                         pending.add(gone.0, -(gone.1 as i64));
                     }
-                    _ if quotas
-                        .check(account, added, AdmissionRule::Quota, &pending)
-                        .is_ok() =>
-                    {
+                    _ if quotas.check(account, added, AdmissionRule::Quota).is_ok() => {
                         pending.add(account, added as i64);
                         held.push((account, added));
                     }
                     _ => {}
                 }
+                quotas.apply(&pending);
                 let newcomer = AccountId(1000);
                 assert_eq!(
-                    quotas.check(newcomer, LARGEST, AdmissionRule::Quota, &pending),
+                    quotas.check(newcomer, LARGEST, AdmissionRule::Quota),
                     Ok(())
                 );
-                quotas.apply(&pending);
                 assert!(quotas.total <= BUDGET);
             }
             let sum: u64 = held.iter().map(|(_, bytes)| bytes).sum();
