@@ -149,7 +149,7 @@ fn move_clock(server: &Server, minutes: u64) {
     let store = rusqlite::Connection::open(server.data().join("events.sqlite")).expect("a store");
     for change in [
         "UPDATE event SET due = due + ?1, accepted = accepted + ?1 WHERE state <= 1",
-        "UPDATE reached SET time = time + ?1",
+        "UPDATE replica SET time = time + ?1",
     ] {
         store.execute(change, [ahead]).expect("changed");
     }

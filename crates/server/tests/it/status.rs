@@ -317,7 +317,7 @@ fn a_wall_clock_that_went_back_neither_loses_nor_stalls_events() {
     let store = rusqlite::Connection::open(server.data().join("events.sqlite")).expect("a store");
     for change in [
         "UPDATE event SET due = due + ?1, accepted = accepted + ?1",
-        "UPDATE reached SET time = time + ?1",
+        "UPDATE replica SET time = time + ?1",
     ] {
         store.execute(change, [ahead]).expect("changed");
     }
