@@ -18,7 +18,8 @@ const ROTATE_BYTES: u64 = 1 << 20;
 const MAX_BYTES: u64 = 64 << 20;
 /// The two files.
 const FILES: [&str; 2] = ["usage-0.journal", "usage-1.journal"];
-/// The file with the journal's id. A node that is restored or copied must not have it.
+/// The file with the journal's id. A node that is restored or copied must have neither it nor the two journals, or their entries would be
+/// counted again.
 const ID_FILE: &str = "usage.id";
 const PAGE: usize = 4096;
 /// Bytes of a record's header: length and checksum.
