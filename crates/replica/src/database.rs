@@ -152,7 +152,7 @@ impl<M: Machine> Database<M> {
         &self.connection
     }
 
-    /// Applies commands as one record, and syncs it if asked to. A replica does this in its thread; this is for what has the database to
+    /// Applies commands as one record, and syncs it if asked to. A replica does this in its thread; this is for a caller that has the database to
     /// itself.
     ///
     /// # Errors
