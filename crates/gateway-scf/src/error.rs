@@ -1,11 +1,11 @@
 //! The mapping of internal errors to the API's codes.
 
 mod bound;
-mod door;
+mod refused;
 mod rejected;
 
 pub(super) use bound::{large_field, long_list, long_text};
-pub(super) use door::{
+pub(super) use refused::{
     body, is_temporary, is_throttled, is_too_long, no_action, operator_denied, unauthorized,
 };
 pub(super) use rejected::{Rejected, object_denied, parameter, rejected, wire_field};
@@ -38,9 +38,6 @@ impl From<Refused> for Error {
         error
     }
 }
-
-/// The advice for packages that are too large for a request.
-pub(super) const LARGER_PACKAGE_HINT: &str = "; put a larger one into a bucket and name it by CosBucketName and CosObjectName, as virga deploy does";
 
 /// Maps an error of an operation.
 pub(super) fn control(error: control::Error) -> Error {
@@ -110,7 +107,7 @@ pub(super) fn control(error: control::Error) -> Error {
         Reason::UsedByAliases | Reason::UsedByTriggers { can_force: true } => {
             ", or set ForceDelete to TRUE"
         }
-        Reason::LimitReached(Limit::PackageBytes) => LARGER_PACKAGE_HINT,
+        Reason::LimitReached(Limit::PackageBytes) => refused::LARGER_PACKAGE_HINT,
         Reason::TriggerAmbiguous => ", as ListTriggers shows it",
         Reason::RoleInUse => ", or set Force to take their rights away at once",
         Reason::TagConflict => ", or change it with ModifyResourceTags",

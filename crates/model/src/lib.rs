@@ -43,7 +43,7 @@ pub use names::{
     AccountId, FunctionId, FunctionKey, FunctionName, Handler, LayerName, Namespace, Qualifier,
     RequestId,
 };
-pub use outcome::{Blame, Failure, FailureKind, Outcome, Usage, ending_number};
+pub use outcome::{Blame, Failure, FailureKind, Outcome, Usage, outcome_number};
 pub use policy::{Decision, Policy, Resource};
 pub use recursion::RecursionDepth;
 pub use runtime::{Description, Language, PackageManager, Runtime, SourceFile};

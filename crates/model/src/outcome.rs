@@ -61,7 +61,7 @@ impl Failure {
 /// The kind of a failure. Retries, metrics and usage depend on it alone.
 ///
 /// The numbers are the stored form: in the log store, in the history of events and in the label of a metric. A number never
-/// changes its meaning. They were chosen as SCF's function status codes, so the doors of SCF need no table of their own.
+/// changes its meaning. They were chosen as SCF's function status codes, so SCF's front ends need no table of their own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[repr(u16)]
 pub enum FailureKind {
@@ -203,8 +203,8 @@ impl FailureKind {
 /// The stored number of a success.
 const SUCCESS: u16 = 200;
 
-/// Returns the stored number of an ending: that of a failure's kind, or 200 for a success.
-pub fn ending_number(failure: Option<FailureKind>) -> u16 {
+/// Returns the stored number of an outcome: that of the failure's kind, or 200 for a success.
+pub fn outcome_number(failure: Option<FailureKind>) -> u16 {
     failure.map_or(SUCCESS, FailureKind::number)
 }
 
@@ -217,7 +217,7 @@ mod tests {
         for kind in FailureKind::ALL {
             assert_eq!(FailureKind::of_number(kind.number()), Some(kind));
         }
-        assert_eq!(FailureKind::of_number(ending_number(None)), None);
+        assert_eq!(FailureKind::of_number(outcome_number(None)), None);
         let mut numbers = FailureKind::ALL.map(FailureKind::number);
         numbers.sort_unstable();
         assert!(numbers.windows(2).all(|pair| pair[0] != pair[1]));

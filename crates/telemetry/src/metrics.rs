@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use metrics::{Counter, Histogram, counter, gauge, histogram};
-use model::{FailureKind, ending_number};
+use model::{FailureKind, outcome_number};
 
 pub(super) use self::list::{ALL, Kind};
 use super::record::Record;
@@ -69,7 +69,7 @@ impl Metrics {
     /// Makes the handles from the global recorder.
     pub(super) fn new() -> Self {
         Self {
-            succeeded: counter!(list::INVOCATIONS, "status" => status_label(ending_number(None))),
+            succeeded: counter!(list::INVOCATIONS, "status" => status_label(outcome_number(None))),
             duration: histogram!(list::DURATION),
         }
     }

@@ -91,7 +91,7 @@ impl Assigned {
             for _ in 1..INSTANCES_MAX {
                 assigned.slot.runs(depth);
                 let (ran, started) = assigned.invoke(&metadata, &event, recycle).await;
-                // Whoever stopped the instance meant this request.
+                // A stop of the instance was meant for this request.
                 if started || assigned.was_stopped() {
                     return finish(ran);
                 }

@@ -4,7 +4,7 @@ use events::QueuedEvent;
 use model::{AccountId, Failure, RequestId};
 
 /// The documents in which owners of functions see failures: in the log, in the history of events, and at dead-letter
-/// targets. The door of an API implements it, so that nothing else knows their form.
+/// targets. The front end of an API implements it, so that nothing else knows their form.
 pub trait Documents: std::fmt::Debug + Send + Sync {
     /// Returns the document of a failed request.
     fn failure(&self, failure: &Failure, request: RequestId) -> Vec<u8>;

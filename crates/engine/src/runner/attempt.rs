@@ -8,7 +8,7 @@ use dispatch::events::{
 };
 use events::usage::UsageEntry;
 use events::{Completion, Failures, QueuedEvent};
-use model::{Blame, Failure, FailureKind, RequestId, ending_number};
+use model::{Blame, Failure, FailureKind, RequestId, outcome_number};
 use telemetry::EventStep;
 use tracing::{debug, warn};
 
@@ -275,7 +275,7 @@ impl Runner {
             Completion::Delivered => EventStep::DeadLettered,
             Completion::Failed { why, to } => {
                 let shown: String = why.chars().take(200).collect();
-                warn!(function = %queued.function.name, request = %queued.request, status = ending_number(failure), why = shown,
+                warn!(function = %queued.function.name, request = %queued.request, status = outcome_number(failure), why = shown,
                     dead_letter = to.is_some(), "an event failed permanently");
                 EventStep::Failed
             }

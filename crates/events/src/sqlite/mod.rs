@@ -22,7 +22,7 @@ use std::thread::JoinHandle;
 use dispatch::Time;
 use dispatch::events::QueuePosition;
 use futures_util::FutureExt;
-use model::{AccountId, FailureKind, RequestId, ending_number};
+use model::{AccountId, FailureKind, RequestId, outcome_number};
 use replica::{Database, Limits, Replica, SubmitError, Submitted};
 use rusqlite::{Connection, OptionalExtension};
 use telemetry::FailureLog;
@@ -362,7 +362,7 @@ impl Queue for SqliteQueue {
     ) -> QueueFuture<'_, Option<Time>> {
         let written = self.write(EventCommand::Complete {
             attempt,
-            status: ending_number(failure),
+            status: outcome_number(failure),
             completion,
             usage,
         });
@@ -375,7 +375,7 @@ impl Queue for SqliteQueue {
     }
 
     fn terminate(&self, request: RequestId, failure: FailureKind) -> QueueFuture<'_, bool> {
-        let status = ending_number(Some(failure));
+        let status = outcome_number(Some(failure));
         self.write_if(EventCommand::Terminate { request, status })
     }
 

@@ -9,7 +9,7 @@ use std::io::{self, Read};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
-use super::{JournalId, UsageEntry};
+use super::entry::{JournalId, UsageEntry};
 
 /// Size at which the journal switches to the other file, if that is free. This much is preallocated, so that a full disk seldom
 /// matters.
@@ -225,7 +225,7 @@ fn record(bytes: &[u8]) -> Option<(u64, UsageEntry, usize)> {
 mod tests {
     use model::{AccountId, FunctionKey, FunctionName, Namespace, Version};
 
-    use super::super::{UsageKey, UsageTotals};
+    use super::super::entry::{UsageKey, UsageTotals};
     use super::*;
 
     const ID: JournalId = JournalId([1; 16]);

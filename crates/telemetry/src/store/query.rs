@@ -2,7 +2,9 @@
 
 use std::collections::HashSet;
 
-use model::{AccountId, FailureKind, FunctionName, Namespace, RequestId, Timestamp, ending_number};
+use model::{
+    AccountId, FailureKind, FunctionName, Namespace, RequestId, Timestamp, outcome_number,
+};
 use rusqlite::{Connection, params, params_from_iter};
 
 use super::error::LogStoreError;
@@ -114,7 +116,7 @@ impl OutcomeFilter {
     /// Returns the condition on a row's stored number.
     fn condition(self) -> String {
         use FailureKind::*;
-        let success = ending_number(None);
+        let success = outcome_number(None);
         let kinds: &[FailureKind] = match self {
             Self::All => return "1".to_owned(),
             Self::Succeeded => return format!("status = {success}"),

@@ -5,7 +5,7 @@ use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
 
-use model::{AccountId, FunctionKey, ending_number};
+use model::{AccountId, FunctionKey, outcome_number};
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::error::LogStoreError;
@@ -79,7 +79,7 @@ impl Writer {
                     record.request.as_bytes(),
                     record.started,
                     version,
-                    ending_number(record.failure),
+                    outcome_number(record.failure),
                     record.usage.duration_us as i64,
                     record.billed_ms() as i64,
                     record.usage.memory_peak as i64,

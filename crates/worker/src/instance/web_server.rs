@@ -132,6 +132,9 @@ impl Instance {
             NoReplyCause::Broken(e) => {
                 format!("the function's server closed the connection before its reply: {e}")
             }
+            NoReplyCause::Closed => {
+                "the function's server closed the connection before it had the request".to_owned()
+            }
         };
         ForwardError::started(Failure::new(FailureKind::HandlerError, message))
     }

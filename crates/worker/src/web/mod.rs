@@ -19,11 +19,13 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
+use hyper::client::conn::TrySendError;
 use hyper::client::conn::http1;
 use hyper::client::conn::http1::SendRequest;
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
 use tokio::net::{TcpSocket, TcpStream};
+use tokio::sync::oneshot;
 
 pub use self::payload::Payload;
 use self::socket::{ConnectionState, ServerSocket};
@@ -57,6 +59,24 @@ pub(crate) struct Connections {
 struct Connection {
     sender: SendRequest<Outgoing>,
     state: Arc<ConnectionState>,
+    /// Closed once the connection has ended.
+    ended: oneshot::Receiver<()>,
+}
+
+impl Connection {
+    /// Sends a request, and waits for the reply's head. Returns `None` if the connection ended at the very moment at which the request
+    /// was queued: it was not sent, and hyper never answers it (a message that enters tokio's channel while its receiver is dropped stays
+    /// there).
+    async fn try_send(
+        &mut self,
+        request: Request<Outgoing>,
+    ) -> Option<Result<Response<Incoming>, TrySendError<Request<Outgoing>>>> {
+        tokio::select! {
+            biased;
+            answered = self.sender.try_send_request(request) => Some(answered),
+            _ = &mut self.ended => None,
+        }
+    }
 }
 
 /// A request without a reply.
@@ -74,6 +94,8 @@ pub(crate) enum NoReplyCause {
     NotConnected(std::io::Error),
     /// The connection ended before a reply.
     Broken(hyper::Error),
+    /// The connection ended before the request was sent.
+    Closed,
 }
 
 impl Connections {
@@ -100,9 +122,10 @@ impl Connections {
             connection.state.begin();
             let request = unsent.take();
             let request = request.unwrap_or_else(|| head().map(|()| body.send()));
-            match connection.sender.try_send_request(request).await {
-                Ok(reply) => return Ok(StreamedReply::reply(reply, connection, self)),
-                Err(mut error) => match error.take_message() {
+            match connection.try_send(request).await {
+                Some(Ok(reply)) => return Ok(StreamedReply::reply(reply, connection, self)),
+                None => {}
+                Some(Err(mut error)) => match error.take_message() {
                     // The server had closed the connection; nothing of the request was sent.
                     Some(message) => unsent = Some(message),
                     None if connection.state.has_replied() || !body.is_repeatable() => {
@@ -124,13 +147,22 @@ impl Connections {
             started: started || !body.is_whole(),
         })?;
         let request = unsent.unwrap_or_else(|| head().map(|()| body.send()));
-        match connection.sender.send_request(request).await {
-            Ok(reply) => Ok(StreamedReply::reply(reply, connection, self)),
-            Err(e) => Err(NoReply {
-                cause: NoReplyCause::Broken(e),
+        let error = match connection.try_send(request).await {
+            Some(Ok(reply)) => return Ok(StreamedReply::reply(reply, connection, self)),
+            Some(Err(mut error)) => error.take_message().is_none().then(|| error.into_error()),
+            None => None,
+        };
+        Err(match error {
+            Some(error) => NoReply {
+                cause: NoReplyCause::Broken(error),
                 started: started || may_have_read(&connection, body),
-            }),
-        }
+            },
+            // The server closed the connection before anything was sent.
+            None => NoReply {
+                cause: NoReplyCause::Closed,
+                started: started || !body.is_repeatable(),
+            },
+        })
     }
 
     /// Closes idle connections.
@@ -194,11 +226,17 @@ impl Connections {
             .handshake(TokioIo::new(ServerSocket::new(stream, state.clone())))
             .await;
         let (sender, connection) = handshake.map_err(NoReplyCause::Broken)?;
+        let (end, ended) = oneshot::channel();
         tokio::spawn(async move {
             // The caller that waits for the reply gets the error.
             let _ = connection.with_upgrades().await;
+            drop(end);
         });
-        Ok(Connection { sender, state })
+        Ok(Connection {
+            sender,
+            state,
+            ended,
+        })
     }
 
     async fn stream(&self) -> std::io::Result<TcpStream> {

@@ -128,6 +128,12 @@ impl AsyncRead for ServerSocket {
         let read = Pin::new(&mut self.stream).poll_read(cx, buf);
         if buf.filled().len() > before {
             self.state.replied.store(true, Relaxed);
+        } else if matches!(read, Poll::Ready(Ok(()))) && buf.remaining() > 0 {
+            // The end. If the server had closed before the request came, the kernel's reset follows it, and only shows as an error of
+            // the socket.
+            let error = self.stream.take_error().ok().flatten();
+            self.state
+                .watch::<()>(&Poll::Ready(error.map_or(Ok(()), Err)));
         }
         self.state.watch(&read);
         read

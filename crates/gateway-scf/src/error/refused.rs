@@ -3,7 +3,8 @@
 use scf::{Code, Error, form_too_long};
 use traffic::BodyError;
 
-use super::LARGER_PACKAGE_HINT;
+/// The advice for packages that are too large for a request.
+pub(super) const LARGER_PACKAGE_HINT: &str = "; put a larger one into a bucket and name it by CosBucketName and CosObjectName, as virga deploy does";
 
 /// Maps an error of receiving a body. `signed` = its headers name the caller.
 pub(crate) fn body(signed: bool, unread: &BodyError) -> Error {
