@@ -49,7 +49,8 @@ check:
 # The official clients, every command of the documentation, and an attacker, against the real binary.
 sdk:
 	@scripts/setup build test clients $(TOOLS)
-	cargo build --locked --package server --bin virga
+	@# For the whole workspace, as the tests before it: another choice of packages has other features, and would be compiled again.
+	cargo build --workspace --locked --bin virga
 	VIRGA=$(TARGET)/debug/virga NODE_MODULES=$(TOOLS)/node/node_modules \
 	  $(ROOT) $(TOOLS)/clients/bin/python -m pytest -p no:cacheprovider tests/sdk tests/docs tests/security
 
