@@ -172,6 +172,7 @@ fn a_killed_instance_answers_its_request_and_is_replaced() {
     let server = Server::start(VIRGA);
     server.expect("a zygote failed; starting another");
     server.expect("failed to make a pre-warmed sandbox");
+    server.expect("failed to start an instance");
     let client = server.client();
     let source = "import os, time\ndef main_handler(e, c):\n    if e.get('die'): os.kill(os.getpid(), 9)\n    return os.getpid()\n";
     client.create("fun", source, json!({}));

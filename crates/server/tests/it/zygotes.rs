@@ -72,6 +72,7 @@ fn a_zygote_that_dies_is_followed_by_another() {
     let server = server();
     server.expect("a zygote failed; starting another");
     server.expect("failed to make a pre-warmed sandbox");
+    server.expect("failed to start an instance");
     let client = server.client();
     client.create("who", WHO, json!({"Runtime": "Python3.9"}));
     let before = who(&client);
