@@ -19,7 +19,6 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
-use hyper::client::conn::TrySendError;
 use hyper::client::conn::http1;
 use hyper::client::conn::http1::SendRequest;
 use hyper::{Request, Response};
@@ -63,19 +62,31 @@ struct Connection {
     ended: oneshot::Receiver<()>,
 }
 
+/// Why a connection gave no reply.
+enum SendError {
+    /// Nothing of the request was sent. Has the request, unless it is lost.
+    Unsent(Option<Box<Request<Outgoing>>>),
+    /// The connection ended before a reply.
+    Broken(hyper::Error),
+}
+
 impl Connection {
-    /// Sends a request, and waits for the reply's head. Returns `None` if the connection ended at the very moment at which the request
-    /// was queued: it was not sent, and hyper never answers it (a message that enters tokio's channel while its receiver is dropped stays
-    /// there).
+    /// Sends a request, and waits for the reply's head.
     async fn try_send(
         &mut self,
         request: Request<Outgoing>,
-    ) -> Option<Result<Response<Incoming>, TrySendError<Request<Outgoing>>>> {
-        tokio::select! {
+    ) -> Result<Response<Incoming>, SendError> {
+        let answered = tokio::select! {
             biased;
-            answered = self.sender.try_send_request(request) => Some(answered),
-            _ = &mut self.ended => None,
-        }
+            answered = self.sender.try_send_request(request) => answered,
+            // hyper never answers a request that was queued at the very moment at which the connection ended: a message that
+            // enters tokio's channel while its receiver is dropped stays there.
+            _ = &mut self.ended => return Err(SendError::Unsent(None)),
+        };
+        answered.map_err(|mut error| match error.take_message() {
+            Some(request) => SendError::Unsent(Some(Box::new(request))),
+            None => SendError::Broken(error.into_error()),
+        })
     }
 }
 
@@ -117,52 +128,46 @@ impl Connections {
             !(body.is_empty() && connection.state.was_reset())
         };
         let mut started = false;
-        let mut unsent = None;
+        let mut unsent: Option<Box<Request<Outgoing>>> = None;
         while let Some(mut connection) = self.take_idle(body.is_repeatable()).await {
             connection.state.begin();
-            let request = unsent.take();
+            let request = unsent.take().map(|request| *request);
             let request = request.unwrap_or_else(|| head().map(|()| body.send()));
             match connection.try_send(request).await {
-                Some(Ok(reply)) => return Ok(StreamedReply::reply(reply, connection, self)),
-                None => {}
-                Some(Err(mut error)) => match error.take_message() {
-                    // The server had closed the connection; nothing of the request was sent.
-                    Some(message) => unsent = Some(message),
-                    None if connection.state.has_replied() || !body.is_repeatable() => {
-                        let cause = NoReplyCause::Broken(error.into_error());
-                        return Err(NoReply {
-                            cause,
-                            started: true,
-                        });
-                    }
-                    None => {
-                        started = may_have_read(&connection, body);
-                        break;
-                    }
-                },
+                Ok(reply) => return Ok(StreamedReply::reply(reply, connection, self)),
+                // The server had closed the connection.
+                Err(SendError::Unsent(request)) => unsent = request,
+                Err(SendError::Broken(error))
+                    if connection.state.has_replied() || !body.is_repeatable() =>
+                {
+                    return Err(NoReply {
+                        cause: NoReplyCause::Broken(error),
+                        started: true,
+                    });
+                }
+                Err(SendError::Broken(_)) => {
+                    started = may_have_read(&connection, body);
+                    break;
+                }
             }
         }
         let mut connection = self.connect().await.map_err(|cause| NoReply {
             cause,
             started: started || !body.is_whole(),
         })?;
-        let request = unsent.unwrap_or_else(|| head().map(|()| body.send()));
-        let error = match connection.try_send(request).await {
-            Some(Ok(reply)) => return Ok(StreamedReply::reply(reply, connection, self)),
-            Some(Err(mut error)) => error.take_message().is_none().then(|| error.into_error()),
-            None => None,
-        };
-        Err(match error {
-            Some(error) => NoReply {
-                cause: NoReplyCause::Broken(error),
-                started: started || may_have_read(&connection, body),
-            },
-            // The server closed the connection before anything was sent.
-            None => NoReply {
+        let request = unsent.map(|request| *request);
+        let request = request.unwrap_or_else(|| head().map(|()| body.send()));
+        match connection.try_send(request).await {
+            Ok(reply) => Ok(StreamedReply::reply(reply, connection, self)),
+            Err(SendError::Unsent(_)) => Err(NoReply {
                 cause: NoReplyCause::Closed,
                 started: started || !body.is_repeatable(),
-            },
-        })
+            }),
+            Err(SendError::Broken(error)) => Err(NoReply {
+                cause: NoReplyCause::Broken(error),
+                started: started || may_have_read(&connection, body),
+            }),
+        }
     }
 
     /// Closes idle connections.

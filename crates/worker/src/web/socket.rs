@@ -43,9 +43,14 @@ impl ConnectionState {
     }
 
     fn watch<T>(&self, done: &Poll<io::Result<T>>) {
-        if let Poll::Ready(Err(e)) = done
-            && matches!(e.kind(), ErrorKind::ConnectionReset | ErrorKind::BrokenPipe)
-        {
+        if let Poll::Ready(Err(error)) = done {
+            self.failed(error);
+        }
+    }
+
+    fn failed(&self, error: &io::Error) {
+        let kind = error.kind();
+        if matches!(kind, ErrorKind::ConnectionReset | ErrorKind::BrokenPipe) {
             self.reset.store(true, Relaxed);
         }
     }
@@ -131,9 +136,9 @@ impl AsyncRead for ServerSocket {
         } else if matches!(read, Poll::Ready(Ok(()))) && buf.remaining() > 0 {
             // The end. If the server had closed before the request came, the kernel's reset follows it, and only shows as an error of
             // the socket.
-            let error = self.stream.take_error().ok().flatten();
-            self.state
-                .watch::<()>(&Poll::Ready(error.map_or(Ok(()), Err)));
+            if let Ok(Some(error)) = self.stream.take_error() {
+                self.state.failed(&error);
+            }
         }
         self.state.watch(&read);
         read
