@@ -4,7 +4,7 @@ use control::triggers::SourceForm;
 use control::{Error, Reason};
 use model::{Field, FunctionKey, Trigger, TriggerKind, TriggerName, TriggerSpec};
 
-use super::super::Gateway;
+use super::super::{Gateway, error};
 use super::form::{Form, TriggerFields, non_empty};
 use super::{apigw, cos, http, timer};
 
@@ -19,10 +19,28 @@ const FORMS: &[(TriggerKind, &dyn Form)] = &[
 /// The event source of a trigger in a request.
 #[derive(Debug)]
 pub(super) struct Source<'a> {
-    pub(super) gateway: &'a Gateway,
-    pub(super) key: &'a FunctionKey,
+    gateway: &'a Gateway,
+    key: &'a FunctionKey,
     pub(super) kind: TriggerKind,
     pub(super) given: TriggerFields<'a>,
+}
+
+impl<'a> Source<'a> {
+    /// Returns the source of a kind, by SCF's name of the kind.
+    pub(super) fn new(
+        gateway: &'a Gateway,
+        key: &'a FunctionKey,
+        kind: &str,
+        given: TriggerFields<'a>,
+    ) -> Result<Self, scf::Error> {
+        let kind = TriggerKind::parse(kind).map_err(error::invalid)?;
+        Ok(Self {
+            gateway,
+            key,
+            kind,
+            given,
+        })
+    }
 }
 
 impl SourceForm for Source<'_> {

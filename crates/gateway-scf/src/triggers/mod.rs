@@ -13,7 +13,7 @@ mod timer;
 
 use control::text;
 use control::triggers::{NewTrigger, SourceForm, TriggerChange, TriggerRef};
-use model::{FunctionKey, Qualifier, TriggerKind};
+use model::{FunctionKey, Qualifier};
 use scf::Error;
 use scf::action::{CreateTrigger, DeleteTrigger, UpdateTrigger, UpdateTriggerStatus};
 use scf::types as t;
@@ -31,16 +31,12 @@ impl Serve for CreateTrigger {
         request: t::CreateTriggerRequest,
     ) -> Result<t::CreateTriggerResponse, Error> {
         let key = key(caller, &request.function_name, request.namespace.as_deref())?;
-        let source = Source {
-            gateway,
-            key: &key,
-            kind: TriggerKind::parse(&request.r#type).map_err(error::invalid)?,
-            given: TriggerFields {
-                name: &request.trigger_name,
-                desc: request.trigger_desc.as_deref(),
-                argument: request.custom_argument.as_deref(),
-            },
+        let given = TriggerFields {
+            name: &request.trigger_name,
+            desc: request.trigger_desc.as_deref(),
+            argument: request.custom_argument.as_deref(),
         };
+        let source = Source::new(gateway, &key, &request.r#type, given)?;
         let (name, spec) = source.read(None).map_err(error::control)?;
         let qualifier = request.qualifier.as_deref().unwrap_or_default();
         let qualifier = Qualifier::parse(qualifier).map_err(error::invalid)?;
@@ -70,16 +66,12 @@ impl Serve for UpdateTrigger {
         request: t::UpdateTriggerRequest,
     ) -> Result<t::Empty, Error> {
         let key = key(caller, &request.function_name, request.namespace.as_deref())?;
-        let source = Source {
-            gateway,
-            key: &key,
-            kind: TriggerKind::parse(&request.r#type).map_err(error::invalid)?,
-            given: TriggerFields {
-                name: &request.trigger_name,
-                desc: request.trigger_desc.as_deref(),
-                argument: request.custom_argument.as_deref(),
-            },
+        let given = TriggerFields {
+            name: &request.trigger_name,
+            desc: request.trigger_desc.as_deref(),
+            argument: request.custom_argument.as_deref(),
         };
+        let source = Source::new(gateway, &key, &request.r#type, given)?;
         let enabled = enabled(request.enable.as_deref())?;
         let description = request.description.as_deref();
         let description = description.map(|text| text::description(Some(text), &gateway.limits));
@@ -104,16 +96,12 @@ impl Serve for UpdateTriggerStatus {
         request: t::UpdateTriggerStatusRequest,
     ) -> Result<t::Empty, Error> {
         let key = key(caller, &request.function_name, request.namespace.as_deref())?;
-        let source = Source {
-            gateway,
-            key: &key,
-            kind: TriggerKind::parse(&request.r#type).map_err(error::invalid)?,
-            given: TriggerFields {
-                name: &request.trigger_name,
-                desc: request.trigger_desc.as_deref(),
-                argument: None,
-            },
+        let given = TriggerFields {
+            name: &request.trigger_name,
+            desc: request.trigger_desc.as_deref(),
+            argument: None,
         };
+        let source = Source::new(gateway, &key, &request.r#type, given)?;
         let enable = enabled(Some(&request.enable))?.ok_or_else(|| invalid_enable(""))?;
         let selected = selected(&source, request.qualifier.as_deref());
         let may_see = |other: &FunctionKey| gateway.lists_function(caller, LIST, other);
@@ -132,16 +120,12 @@ impl Serve for DeleteTrigger {
         request: t::DeleteTriggerRequest,
     ) -> Result<t::Empty, Error> {
         let key = key(caller, &request.function_name, request.namespace.as_deref())?;
-        let source = Source {
-            gateway,
-            key: &key,
-            kind: TriggerKind::parse(&request.r#type).map_err(error::invalid)?,
-            given: TriggerFields {
-                name: &request.trigger_name,
-                desc: request.trigger_desc.as_deref(),
-                argument: None,
-            },
+        let given = TriggerFields {
+            name: &request.trigger_name,
+            desc: request.trigger_desc.as_deref(),
+            argument: None,
         };
+        let source = Source::new(gateway, &key, &request.r#type, given)?;
         let selected = selected(&source, request.qualifier.as_deref());
         let may_see = |other: &FunctionKey| gateway.lists_function(caller, LIST, other);
         let deleted = gateway.control.delete_trigger(&key, selected, &may_see);
