@@ -4,8 +4,6 @@ use rusqlite::types::ValueRef;
 use rusqlite::{Connection, Row};
 use sha2::{Digest, Sha256};
 
-use crate::vault::hex;
-
 /// Returns the digest of all tables, in hexadecimal.
 ///
 /// It is of the contents, not of the file's bytes, in which replicas differ: the name of every table, and its rows in the order of
@@ -25,7 +23,7 @@ pub fn digest(connection: &Connection) -> rusqlite::Result<String> {
         add_bytes(&mut hash, b'T', name.as_bytes());
         add_rows(&mut hash, connection, &name, without_rowid)?;
     }
-    Ok(hex(&hash.finalize()))
+    Ok(hex::encode(hash.finalize()))
 }
 
 fn add_rows(

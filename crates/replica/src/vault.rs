@@ -1,6 +1,5 @@
 //! Blobs that are encrypted if there are keys, and files in parts.
 
-use std::fmt::Write;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -141,7 +140,7 @@ impl Vault {
     /// Returns a name for bytes with a SHA-256. Equal bytes have equal names, and with keys the name reveals nothing of the bytes.
     pub fn name_of(&self, digest: &str) -> String {
         match &self.seals {
-            Some(seals) => hex(&seals.digest(digest.as_bytes())),
+            Some(seals) => hex::encode(seals.digest(digest.as_bytes())),
             None => digest.to_owned(),
         }
     }
@@ -264,13 +263,5 @@ pub(crate) fn file_error(path: &Path, error: std::io::Error) -> VaultError {
 
 /// Returns a SHA-256 in hexadecimal.
 pub(crate) fn sha256(bytes: &[u8]) -> String {
-    hex(&Sha256::digest(bytes))
-}
-
-pub(crate) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::new(), |mut text, byte| {
-        // Writing to a string cannot fail.
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
+    hex::encode(Sha256::digest(bytes))
 }
