@@ -1,4 +1,4 @@
-//! What tests of state machines share: a log in memory with seeded faults, NATS servers, and the contents of databases.
+//! What tests of state machines share: a log in memory with seeded faults, NATS servers, replicas, and the contents of databases.
 //!
 //! The crate is a dependency of tests alone.
 #![forbid(unsafe_code)]
@@ -6,10 +6,12 @@
 
 mod cluster;
 mod contents;
+mod node;
 mod simulated;
 
 pub use cluster::{Cluster, nats_binary};
 pub use contents::{Contents, dump};
+pub use node::Node;
 pub use simulated::{Faults, Simulated};
 
 use replica::Time;

@@ -1,8 +1,7 @@
 //! The machine behind a replica: embedded, on a simulated log at its worst, and on NATS.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::path::Path;
 use std::time::Duration;
 
 use events::machine::{Completed, EventCommand, EventMachine, EventOutput, UsageCount, connect};
@@ -13,7 +12,6 @@ use replica::{Clock, Database, Limits, Log, Replica, SubmitError, Time};
 use rusqlite::Connection;
 use seeded::Random;
 use testlog::{Cluster, Faults, Simulated, clock, dump, paused};
-use tokio::task::JoinHandle;
 
 use crate::history::{ledger, machine};
 use crate::random;
@@ -26,37 +24,10 @@ const LONGEST: Duration = Duration::from_hours(2);
 /// Set to a seed to repeat its schedule alone.
 const SEED: &str = "VIRGA_EVENTS_SEED";
 
-/// A replica with its database in a file.
-struct Node {
-    replica: Replica<EventMachine>,
-    path: PathBuf,
-    appender: JoinHandle<()>,
-    follower: JoinHandle<Database<EventMachine>>,
-}
+type Node = testlog::Node<EventMachine>;
 
-impl Node {
-    fn start(path: &Path, log: impl Log, clock: impl Clock) -> Self {
-        let database = Database::open(connect(path).unwrap(), machine()).unwrap();
-        let parts = Replica::on_log(database, Arc::new(log), clock, Limits::default()).unwrap();
-        Self {
-            replica: parts.replica,
-            path: path.to_owned(),
-            appender: tokio::spawn(parts.appender),
-            follower: tokio::spawn(parts.follower),
-        }
-    }
-
-    async fn kill(self) {
-        self.appender.abort();
-        self.follower.abort();
-        let _ = (self.appender.await, self.follower.await);
-    }
-
-    async fn close(self) -> Database<EventMachine> {
-        drop(self.replica);
-        self.appender.await.unwrap();
-        self.follower.await.unwrap()
-    }
+fn start(path: &Path, log: impl Log, clock: impl Clock) -> Node {
+    Node::start(path, connect(path).unwrap(), machine(), log, clock)
 }
 
 /// Usage that was recorded, by the answers.
@@ -211,7 +182,7 @@ async fn schedule(seed: u64) {
     let path = |node: usize| directory.path().join(format!("{node}.sqlite"));
     let clock = clock();
     let mut nodes: Vec<_> = (0..NODES)
-        .map(|node| Node::start(&path(node), log.clone(), clock.clone()))
+        .map(|node| start(&path(node), log.clone(), clock.clone()))
         .collect();
     let workers: Vec<_> = nodes
         .iter()
@@ -223,13 +194,13 @@ async fn schedule(seed: u64) {
     let killed = nodes.remove((seed % NODES as u64) as usize);
     let killed_path = killed.path.clone();
     killed.kill().await;
-    nodes.push(Node::start(&killed_path, log.clone(), clock.clone()));
+    nodes.push(start(&killed_path, log.clone(), clock.clone()));
     let mut recorded = Recorded::default();
     for worker in workers {
         recorded.join(worker.await.unwrap());
     }
     log.calm();
-    nodes.push(Node::start(&path(NODES), log.clone(), clock));
+    nodes.push(start(&path(NODES), log.clone(), clock));
     for node in &nodes {
         node.replica.barrier().await.unwrap();
     }
@@ -291,7 +262,7 @@ fn replicas_on_three_nats_servers_are_equal_while_each_is_killed() {
         for index in 0..NODES {
             let log = cluster.log("events", 1 << 28).await;
             let path = directory.path().join(index.to_string());
-            nodes.push(Node::start(&path, log, wall));
+            nodes.push(start(&path, log, wall));
         }
         let mut workers = Vec::new();
         for (node, index) in nodes.iter().zip(0..) {
@@ -317,11 +288,7 @@ fn replicas_on_three_nats_servers_are_equal_while_each_is_killed() {
         }
         let mut contents = Vec::new();
         for node in nodes {
-            let mut status = node.replica.status();
-            let reached = |status: &replica::Status| {
-                matches!(status, replica::Status::Following { applied } if *applied >= last)
-            };
-            status.wait_for(reached).await.unwrap();
+            node.applied(last).await;
             let database = node.close().await;
             recorded.check("nats", database.connection());
             contents.push(dump(database.connection()));

@@ -16,7 +16,7 @@ use tempfile::TempDir;
 use testlog::{Faults, Simulated, clock, paused};
 
 use crate::bank::{Bank, Change, Outcome, deposit};
-use crate::world::{Node, directory};
+use crate::world::{directory, start_node};
 
 fn keys() -> Option<Arc<Seals>> {
     let key = Key {
@@ -299,7 +299,7 @@ fn a_mark_that_comes_again_late_opens_nothing() {
     paused(async {
         let directory = directory();
         let log = Simulated::new(1, Faults::NONE);
-        let node = Node::start(&directory.path().join("a"), &log);
+        let node = start_node(&directory.path().join("a"), &log);
         for (number, open) in [(1, true), (2, false), (1, true)] {
             let header = Header {
                 writer: WriterId([1; 16]),
@@ -345,7 +345,7 @@ fn an_installation_moves_from_an_embedded_database_to_a_log_and_back() {
         snapshots.found(&moved, &log, &copy).await.unwrap();
         assert!(!copy.exists());
         // One that starts without looking for a snapshot does not go on from nothing.
-        let unprepared = Node::start(&place.path("unprepared"), &log);
+        let unprepared = start_node(&place.path("unprepared"), &log);
         assert!(unprepared.stopped().await.contains("snapshot"));
         let header = Header {
             writer: WriterId([1; 16]),
@@ -356,14 +356,14 @@ fn an_installation_moves_from_an_embedded_database_to_a_log_and_back() {
         let begun = Simulated::new(4, Faults::NONE);
         let founded = Record::encode_control(&header, &Control::Founded);
         begun.append(founded).await.unwrap();
-        let early = Node::start(&place.path("early"), &begun);
+        let early = start_node(&place.path("early"), &begun);
         assert!(early.stopped().await.contains("restored into it"));
 
         let mut nodes = Vec::new();
         for name in ["a", "b"] {
             let start = snapshots.prepare(&place.path(name), &log).await.unwrap();
             assert!(matches!(start, Start::Snapshot(_)), "{start:?}");
-            nodes.push(Node::start(&place.path(name), &log));
+            nodes.push(start_node(&place.path(name), &log));
         }
         let paid = nodes[0].replica.submit(deposit(100, 0, 1)).await;
         assert_eq!(paid, Ok(Outcome::Balance(21)));

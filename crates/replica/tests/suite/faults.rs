@@ -8,7 +8,7 @@ use replica::{Log, Position, Record};
 use testlog::{Faults, Simulated, dump, paused};
 
 use crate::bank::deposit;
-use crate::world::{Node, check, directory};
+use crate::world::{check, directory, start_node};
 
 const NODES: usize = 3;
 const SUBMITTERS: u64 = 4;
@@ -39,7 +39,7 @@ async fn schedule(seed: u64) -> u64 {
     let log = Simulated::new(seed, Faults::MANY);
     let path = |node: usize| directory.path().join(format!("{node}.sqlite"));
     let mut nodes: Vec<_> = (0..NODES)
-        .map(|node| Node::start(&path(node), &log))
+        .map(|node| start_node(&path(node), &log))
         .collect();
     let mut submitters = Vec::new();
     for (index, node) in nodes.iter().enumerate() {
@@ -62,14 +62,14 @@ async fn schedule(seed: u64) -> u64 {
     let killed = nodes.remove((seed % NODES as u64) as usize);
     let path_of_killed = killed.path.clone();
     killed.kill().await;
-    nodes.push(Node::start(&path_of_killed, &log));
+    nodes.push(start_node(&path_of_killed, &log));
 
     let mut answered = Vec::new();
     for submitter in submitters {
         answered.extend(submitter.await.unwrap());
     }
     log.calm();
-    nodes.push(Node::start(&path(NODES), &log));
+    nodes.push(start_node(&path(NODES), &log));
     for node in &nodes {
         node.replica.barrier().await.unwrap();
     }

@@ -7,14 +7,14 @@ use replica::{Header, Log, MAX_RECORD, Record, Status, SubmitError, Time, Writer
 use testlog::{Faults, Simulated, paused};
 
 use crate::bank::{Change, Outcome, deposit};
-use crate::world::{Node, directory};
+use crate::world::{Node, directory, start_node};
 
 #[test]
 fn a_full_log_refuses_commands_which_are_then_certainly_not_applied() {
     paused(async {
         let directory = directory();
         let log = Simulated::new(1, Faults::NONE);
-        let node = Node::start(&directory.path().join("a"), &log);
+        let node = start_node(&directory.path().join("a"), &log);
         node.replica.submit(deposit(1, 0, 5)).await.unwrap();
         log.set_capacity(0);
         let refused = node.replica.submit(deposit(2, 0, 5)).await;
@@ -35,7 +35,7 @@ fn a_log_that_is_nearly_full_takes_what_ends_work_until_it_is_trimmed() {
     paused(async {
         let directory = directory();
         let log = Simulated::new(1, Faults::NONE);
-        let node = Node::start(&directory.path().join("a"), &log);
+        let node = start_node(&directory.path().join("a"), &log);
         log.set_capacity(1_000_000);
         let padded = |id| Change {
             padding: 100_000,
@@ -68,7 +68,7 @@ fn a_command_that_no_record_can_hold_is_refused_at_once() {
     paused(async {
         let directory = directory();
         let log = Simulated::new(1, Faults::NONE);
-        let node = Node::start(&directory.path().join("a"), &log);
+        let node = start_node(&directory.path().join("a"), &log);
         let too_large = Change {
             padding: MAX_RECORD,
             ..deposit(1, 0, 5)
@@ -90,7 +90,7 @@ fn many_large_commands_make_several_records_none_too_large() {
     paused(async {
         let directory = directory();
         let log = Simulated::new(1, Faults::NONE);
-        let node = Node::start(&directory.path().join("a"), &log);
+        let node = start_node(&directory.path().join("a"), &log);
         let submitted: Vec<_> = (0..40)
             .map(|id| {
                 node.replica.submit(Change {
@@ -131,13 +131,13 @@ fn stops(expected: &str, damage: impl Fn(&Simulated)) {
         let directory = directory();
         let path = directory.path().join("a");
         let log = Simulated::new(1, Faults::NONE);
-        let node = Node::start(&path, &log);
+        let node = start_node(&path, &log);
         for id in 0..3 {
             node.replica.submit(deposit(id, 0, 5)).await.unwrap();
         }
         drop(node.close().await);
         damage(&log);
-        refuses(&Node::start(&path, &log), expected).await;
+        refuses(&start_node(&path, &log), expected).await;
     });
 }
 
@@ -174,7 +174,7 @@ fn a_record_that_cannot_be_read_stops_the_replica_instead_of_being_skipped() {
             let log = Simulated::new(1, Faults::NONE);
             log.append(record).await.unwrap();
             refuses(
-                &Node::start(&directory.path().join(index.to_string()), &log),
+                &start_node(&directory.path().join(index.to_string()), &log),
                 expected,
             )
             .await;
@@ -206,7 +206,7 @@ fn the_time_of_a_log_never_goes_back_and_is_not_ahead_of_the_log() {
                 .await
                 .unwrap();
         }
-        let node = Node::start(&path, &log);
+        let node = start_node(&path, &log);
         node.replica.barrier().await.unwrap();
         let database = node.close().await;
         let mut times = database

@@ -12,7 +12,7 @@ use seal::{Key, Seals};
 use testlog::{Cluster, dump};
 
 use crate::bank::{Bank, Change, Outcome, deposit};
-use crate::world::{Node, check, directory};
+use crate::world::{check, directory, start_node_with};
 
 const SUBMITTERS: u64 = 8;
 
@@ -37,7 +37,7 @@ fn each_server_is_killed_in_turn_and_nothing_that_was_answered_is_lost() {
         let mut nodes = Vec::new();
         for index in 0..3 {
             let log = cluster.log("bank", 1 << 28).await;
-            nodes.push(Node::start_with(
+            nodes.push(start_node_with(
                 &directory.path().join(index.to_string()),
                 log,
                 clock,
@@ -101,7 +101,7 @@ fn a_full_stream_refuses_commands_until_it_is_trimmed() {
         let directory = directory();
         let cluster = Cluster::start(1).await;
         let log = cluster.log("bank", 4 << 20).await;
-        let node = Node::start_with(&directory.path().join("a"), log.clone(), clock);
+        let node = start_node_with(&directory.path().join("a"), log.clone(), clock);
         let mut id = 0;
         loop {
             id += 1;
@@ -128,9 +128,9 @@ fn a_full_stream_refuses_commands_until_it_is_trimmed() {
         }
         assert_eq!(paid, Ok(Outcome::Balance(5)));
 
-        let from_nothing = Node::start_with(&directory.path().join("b"), log.clone(), clock);
+        let from_nothing = start_node_with(&directory.path().join("b"), log.clone(), clock);
         assert!(from_nothing.stopped().await.contains("snapshot"));
-        let restored = Node::start_with(&copy, log.clone(), clock);
+        let restored = start_node_with(&copy, log.clone(), clock);
         assert_eq!(
             restored.replica.submit(deposit(1001, 1, 5)).await,
             Ok(Outcome::Balance(10))
@@ -174,8 +174,8 @@ fn logs_that_share_a_stream_are_trimmed_apart_and_a_trimmed_one_knows_its_end() 
             again.shard(1).await.unwrap().identity().await.unwrap(),
             one.identity().await.unwrap()
         );
-        let first = Node::start_with(&directory.path().join("1"), one.clone(), clock);
-        let fifth = Node::start_with(&directory.path().join("5"), five.clone(), clock);
+        let first = start_node_with(&directory.path().join("1"), one.clone(), clock);
+        let fifth = start_node_with(&directory.path().join("5"), five.clone(), clock);
         for id in 0..20 {
             let (a, b) = tokio::join!(
                 first.replica.submit(deposit(id, 0, 1)),
@@ -194,7 +194,7 @@ fn logs_that_share_a_stream_are_trimmed_apart_and_a_trimmed_one_knows_its_end() 
         );
         assert_eq!(five.trimmed().await.unwrap(), Position(0));
 
-        let copy = Node::start_with(&directory.path().join("5a"), five.clone(), clock);
+        let copy = start_node_with(&directory.path().join("5a"), five.clone(), clock);
         copy.replica.barrier().await.unwrap();
         fifth.replica.barrier().await.unwrap();
         copy.replica.barrier().await.unwrap();
@@ -202,7 +202,7 @@ fn logs_that_share_a_stream_are_trimmed_apart_and_a_trimmed_one_knows_its_end() 
             dump(copy.close().await.connection())[0] == dump(fifth.close().await.connection())[0]
         );
         drop(first.close().await);
-        let first = Node::start_with(&directory.path().join("1"), one, clock);
+        let first = start_node_with(&directory.path().join("1"), one, clock);
         assert_eq!(
             first.replica.submit(deposit(99, 0, 1)).await,
             Ok(Outcome::Balance(21))
@@ -230,8 +230,8 @@ fn a_trimmed_encrypted_log_is_joined_from_a_snapshot_in_jetstreams_object_store(
             Snapshots::new::<Bank>(Vault::new(blobs.clone(), Some(keys.clone())), "shard-07");
         let streams = cluster.streams("sealed", 64 << 20).await;
         let log = SealedLog::new(streams.shard(7).await.unwrap(), keys, "shard-07");
-        let a = Node::start_with(&path("a"), log.clone(), clock);
-        let b = Node::start_with(&path("b"), log.clone(), clock);
+        let a = start_node_with(&path("a"), log.clone(), clock);
+        let b = start_node_with(&path("b"), log.clone(), clock);
         for id in 0..50 {
             a.replica.submit(deposit(id, 0, 1)).await.unwrap();
         }
@@ -246,7 +246,7 @@ fn a_trimmed_encrypted_log_is_joined_from_a_snapshot_in_jetstreams_object_store(
         assert_eq!(manifests.count(), 2, "{kept:?}");
         let start = snapshots.prepare(&path("c"), &log).await.unwrap();
         assert!(matches!(start, Start::Snapshot(_)), "{start:?}");
-        let c = Node::start_with(&path("c"), log.clone(), clock);
+        let c = start_node_with(&path("c"), log.clone(), clock);
         assert_eq!(
             c.replica.submit(deposit(200, 0, 1)).await,
             Ok(Outcome::Balance(54))
@@ -330,7 +330,7 @@ fn a_server_that_returns_is_used_at_once() {
         let directory = directory();
         let mut cluster = Cluster::start(1).await;
         let log = cluster.log("bank", 1 << 24).await;
-        let node = Node::start_with(&directory.path().join("a"), log, clock);
+        let node = start_node_with(&directory.path().join("a"), log, clock);
         assert_eq!(
             node.replica.submit(deposit(1, 0, 5)).await,
             Ok(Outcome::Balance(5))

@@ -12,7 +12,7 @@ use seal::{Key, Seals};
 use testlog::{Faults, Simulated, clock, dump, paused};
 
 use crate::bank::{Bank, Outcome, deposit};
-use crate::world::{Node, directory};
+use crate::world::{directory, start_node, start_node_with};
 
 fn key(byte: u8) -> Key {
     Key {
@@ -44,13 +44,13 @@ fn the_logs_servers_learn_nothing_of_commands_and_keys_can_be_changed() {
         let directory = directory();
         let log = Simulated::new(1, Faults::MANY);
         let path = |name: &str| directory.path().join(name);
-        let old = Node::start_with(&path("a"), sealed(&log, &seals(1, &[])), clock());
+        let old = start_node_with(&path("a"), sealed(&log, &seals(1, &[])), clock());
         for id in 0..20 {
             old.replica.submit(deposit(HUSH + id, 0, 1)).await.unwrap();
         }
         // All nodes know the new key before one writes with it.
-        let new = Node::start_with(&path("b"), sealed(&log, &seals(2, &[1])), clock());
-        let both = Node::start_with(&path("c"), sealed(&log, &seals(1, &[2])), clock());
+        let new = start_node_with(&path("b"), sealed(&log, &seals(2, &[1])), clock());
+        let both = start_node_with(&path("c"), sealed(&log, &seals(1, &[2])), clock());
         for id in 0..20 {
             new.replica
                 .submit(deposit(HUSH + 50 + id, 0, 1))
@@ -80,7 +80,7 @@ fn records_that_are_plain_moved_or_modified_stop_the_replica() {
         let directory = directory();
         let keys = seals(1, &[]);
         let source = Simulated::new(1, Faults::NONE);
-        let node = Node::start_with(&directory.path().join("a"), sealed(&source, &keys), clock());
+        let node = start_node_with(&directory.path().join("a"), sealed(&source, &keys), clock());
         node.replica.submit(deposit(1, 0, 5)).await.unwrap();
         let good = records(&source).await.remove(0);
 
@@ -108,7 +108,7 @@ fn records_that_are_plain_moved_or_modified_stop_the_replica() {
         for (name, record, expected) in bad {
             let log = Simulated::new(1, Faults::NONE);
             log.append(record).await.unwrap();
-            let node = Node::start_with(&directory.path().join(name), sealed(&log, &keys), clock());
+            let node = start_node_with(&directory.path().join(name), sealed(&log, &keys), clock());
             let reason = node.stopped().await;
             assert!(reason.contains(expected), "{name}: {reason}");
             assert_eq!(node.close().await.machine().applied, 0);
@@ -116,9 +116,9 @@ fn records_that_are_plain_moved_or_modified_stop_the_replica() {
         let elsewhere = Simulated::new(1, Faults::NONE);
         elsewhere.append(good).await.unwrap();
         let other = SealedLog::new(elsewhere.clone(), keys.clone(), "other");
-        let node = Node::start_with(&directory.path().join("other"), other, clock());
+        let node = start_node_with(&directory.path().join("other"), other, clock());
         assert!(node.stopped().await.contains("modified or moved"));
-        let node = Node::start(&directory.path().join("no key"), &elsewhere);
+        let node = start_node(&directory.path().join("no key"), &elsewhere);
         assert!(node.stopped().await.contains("no master key"));
     });
 }
@@ -132,8 +132,8 @@ fn snapshots_are_encrypted_and_need_the_key() {
         let keys = seals(1, &[]);
         let snapshots = |keys| Snapshots::new::<Bank>(Vault::new(blobs.clone(), keys), "bank");
         let log = Simulated::new(1, Faults::NONE);
-        let a = Node::start_with(&path("a"), sealed(&log, &keys), clock());
-        let b = Node::start_with(&path("b"), sealed(&log, &keys), clock());
+        let a = start_node_with(&path("a"), sealed(&log, &keys), clock());
+        let b = start_node_with(&path("b"), sealed(&log, &keys), clock());
         for id in 0..20 {
             a.replica.submit(deposit(HUSH + id, 0, 1)).await.unwrap();
         }
@@ -154,7 +154,7 @@ fn snapshots_are_encrypted_and_need_the_key() {
         }
         let start = own.prepare(&path("c"), &log).await.unwrap();
         assert!(matches!(start, Start::Snapshot(_)));
-        let c = Node::start_with(&path("c"), sealed(&log, &keys), clock());
+        let c = start_node_with(&path("c"), sealed(&log, &keys), clock());
         assert_eq!(
             c.replica.submit(deposit(1, 0, 1)).await,
             Ok(Outcome::Balance(21))

@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use testlog::nats_binary;
 
 use crate::bank::{Outcome, deposit};
-use crate::world::{Node, directory};
+use crate::world::{directory, start_node_with};
 
 const PASSWORD: &str = "0123456789abcdef";
 
@@ -214,7 +214,7 @@ async fn three_servers_that_virga_looks_after_encrypt_between_each_other_and_one
     };
     settings::check(&client, 3, false).await.unwrap();
     let log = streams.cluster().await.unwrap();
-    let node = Node::start_with(&directory.path().join("bank"), log, || Time(1));
+    let node = start_node_with(&directory.path().join("bank"), log, || Time(1));
     let paid = node.replica.submit(deposit(1, 0, 1)).await;
     assert_eq!(paid, Ok(Outcome::Balance(1)));
 

@@ -12,7 +12,7 @@ use testlog::{Faults, Simulated, clock, paused};
 
 use crate::bank::{Bank, Change, Outcome, deposit};
 use crate::store::{Store, deposits, equal};
-use crate::world::{Node, directory};
+use crate::world::{directory, start_node};
 
 #[test]
 fn replicas_that_start_from_nothing_or_an_old_copy_load_the_snapshot_of_a_trimmed_log() {
@@ -29,7 +29,7 @@ fn replicas_that_start_from_nothing_or_an_old_copy_load_the_snapshot_of_a_trimme
         for (name, from) in [("new", "nothing"), ("old", "an old copy")] {
             let start = store.snapshots.prepare(&store.path(name), &log).await;
             assert_eq!(start.unwrap(), Start::Snapshot(at), "{from}");
-            let node = Node::start(&store.path(name), &log);
+            let node = start_node(&store.path(name), &log);
             let id = 1000 + name.len() as u64 + u64::from(name == "old");
             deposits(&node, id..id + 1).await;
             drop(node.close().await);
@@ -158,7 +158,7 @@ fn a_replica_without_a_snapshot_that_reaches_the_log_is_refused_with_what_to_do(
         assert!(matches!(start, Ok(Start::Snapshot(_))), "{start:?}");
 
         // Without the check at the start, a replica says so itself.
-        let d = Node::start(&store.path("d"), &log);
+        let d = start_node(&store.path("d"), &log);
         assert!(d.stopped().await.contains("Start from a snapshot"));
         equal(a, b).await;
     });

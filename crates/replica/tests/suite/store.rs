@@ -9,7 +9,7 @@ use tempfile::TempDir;
 use testlog::{Simulated, dump};
 
 use crate::bank::{Bank, deposit};
-use crate::world::{Node, directory};
+use crate::world::{Node, directory, start_node};
 
 /// The snapshots that all nodes of a test see.
 pub(crate) struct Store {
@@ -57,7 +57,7 @@ impl Store {
 
     pub(crate) async fn start(&self, name: &str, log: &Simulated) -> Node {
         self.snapshots.prepare(&self.path(name), log).await.unwrap();
-        Node::start(&self.path(name), log)
+        start_node(&self.path(name), log)
     }
 
     pub(crate) async fn snapshot(&self, node: &Node, log: &Simulated) -> Position {

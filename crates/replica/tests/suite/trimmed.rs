@@ -16,7 +16,7 @@ use testlog::{Faults, Simulated, clock, paused};
 
 use crate::bank::{Bank, Outcome, deposit};
 use crate::store::{Store, deposits, equal};
-use crate::world::{Node, check};
+use crate::world::{check, start_node_with};
 
 /// Set to a seed to repeat its run alone.
 const SEED: &str = "VIRGA_SNAPSHOT_SEED";
@@ -233,7 +233,7 @@ fn a_reader_that_lags_while_the_log_is_trimmed_notices_that_it_misses_records() 
             log: log.clone(),
             asked: false.into(),
         };
-        let lagging = Node::start_with(&store.path("late"), late, clock());
+        let lagging = start_node_with(&store.path("late"), late, clock());
         let reason = lagging.stopped().await;
         assert!(reason.contains("trimmed up to record 10"), "{reason}");
         let database = lagging.close().await;

@@ -1,78 +1,25 @@
 //! What the tests share: databases in files, and replicas on a log.
 
 use std::collections::{BTreeMap, HashMap};
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::time::Duration;
+use std::path::Path;
 
-use replica::{Clock, Database, Limits, Log, Position, Replica, Status, SubmitError};
+use replica::{Clock, Log, SubmitError};
 use rusqlite::Connection;
 use tempfile::TempDir;
 use testlog::{Simulated, clock};
-use tokio::task::JoinHandle;
 
 use crate::bank::{Bank, Change, Outcome};
 
-/// A replica on a simulated log, with its database in a file.
-pub(crate) struct Node {
-    pub(crate) replica: Replica<Bank>,
-    pub(crate) path: PathBuf,
-    appender: JoinHandle<()>,
-    follower: JoinHandle<Database<Bank>>,
+pub(crate) type Node = testlog::Node<Bank>;
+
+/// Starts a replica on a simulated log.
+pub(crate) fn start_node(path: &Path, log: &Simulated) -> Node {
+    start_node_with(path, log.clone(), clock())
 }
 
-impl Node {
-    pub(crate) fn start(path: &Path, log: &Simulated) -> Self {
-        Self::start_with(path, log.clone(), clock())
-    }
-
-    pub(crate) fn start_with(path: &Path, log: impl Log, clock: impl Clock) -> Self {
-        let connection = Connection::open(path).unwrap();
-        let database = Database::open(connection, Bank::default()).unwrap();
-        let parts = Replica::on_log(database, Arc::new(log), clock, Limits::default()).unwrap();
-        Self {
-            replica: parts.replica,
-            path: path.to_owned(),
-            appender: tokio::spawn(parts.appender),
-            follower: tokio::spawn(parts.follower),
-        }
-    }
-
-    /// Waits until a position is applied.
-    pub(crate) async fn applied(&self, position: Position) {
-        let mut status = self.replica.status();
-        let reached = |status: &Status| matches!(status, Status::Following { applied } if *applied >= position);
-        status.wait_for(reached).await.unwrap();
-    }
-
-    /// Waits until it stops, and returns why.
-    pub(crate) async fn stopped(&self) -> String {
-        let mut status = self.replica.status();
-        let stopped = status.wait_for(has_stopped);
-        let stopped = tokio::time::timeout(Duration::from_hours(1), stopped).await;
-        format!("{:?}", *stopped.unwrap().unwrap())
-    }
-
-    /// Ends it at once, as a kill does.
-    pub(crate) async fn kill(self) {
-        self.appender.abort();
-        self.follower.abort();
-        for ended in [self.appender.await, self.follower.await.map(drop)] {
-            // It may have stopped before.
-            assert!(ended.map_or_else(|error| error.is_cancelled(), |()| true));
-        }
-    }
-
-    /// Ends it once everything submitted is applied.
-    pub(crate) async fn close(self) -> Database<Bank> {
-        drop(self.replica);
-        self.appender.await.unwrap();
-        self.follower.await.unwrap()
-    }
-}
-
-fn has_stopped(status: &Status) -> bool {
-    matches!(status, Status::Stopped { .. } | Status::Behind { .. })
+pub(crate) fn start_node_with(path: &Path, log: impl Log, clock: impl Clock) -> Node {
+    let connection = Connection::open(path).unwrap();
+    Node::start(path, connection, Bank::default(), log, clock)
 }
 
 pub(crate) fn directory() -> TempDir {
